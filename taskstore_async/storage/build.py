@@ -1,0 +1,199 @@
+"""Making ``store.db``: a new one from the journals, in place of one that is missing or cannot be used."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import time
+from contextlib import closing, suppress
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from taskstore_async.core.codec import Line, decode_line
+from taskstore_async.core.declaration import TYPES
+from taskstore_async.core.names import is_collection
+from taskstore_async.storage import files, log, schema
+from taskstore_async.storage.index import Index, open_index
+from taskstore_async.storage.sync import Syncer
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from taskstore_async.storage.directory import Directory
+    from taskstore_async.storage.reports import CollectionSync
+
+__all__ = ["Opened", "build_in_memory", "is_damage", "open_or_build", "outbox_of", "replace_index", "take_outbox"]
+
+_BESIDE = ("", "-wal", "-shm", "-journal")
+
+
+class Opened(msgspec.Struct):
+    """An index that is ready for use.
+
+    Attributes:
+        index: The connection that writes.
+        built: What building it read, by collection; None when it was there.
+        note: What a person should know about it.
+    """
+
+    index: Index
+    built: dict[str, CollectionSync] | None = None
+    note: str = ""
+
+
+def open_or_build(directory: Directory, *, now_ms: Callable[[], int]) -> Opened:
+    """Open the directory's index; when it is missing or cannot be used, build a new one. Under store.lock.
+
+    One that cannot be used keeps its bytes under another name, and what it had not flushed goes into the new one.
+
+    Raises:
+        OSError: A file cannot be made.
+        sqlite3.OperationalError: SQLite cannot open the file for a reason that another file would not mend.
+    """
+    if not directory.index.exists():
+        return _build(directory, now_ms=now_ms, outbox={}, note="")
+    if not (directory.index.is_file() and os.access(directory.index, os.R_OK | os.W_OK)):
+        return replace_index(directory, "it is no file that can be read and written", now_ms=now_ms)
+    try:
+        index = open_index(directory.index, now_ms=now_ms)
+        try:
+            index.catch_up()
+        except BaseException:
+            index.close()
+            raise
+    except sqlite3.DatabaseError as error:
+        if not is_damage(error):
+            raise
+        return replace_index(directory, str(error), now_ms=now_ms)
+    return Opened(index)
+
+
+def replace_index(directory: Directory, reason: str, *, now_ms: Callable[[], int]) -> Opened:
+    """Set the index aside, and build a new one with what the old one had not flushed. Under store.lock."""
+    aside = _set_aside(directory)
+    outbox = _salvage(aside)
+    count = sum(map(len, outbox.values()))
+    name = directory.index.name
+    note = f"{name} could not be used ({reason}); it is kept as {aside.name}, {count} pending line(s) saved"
+    return _build(directory, now_ms=now_ms, outbox=outbox, note=note)
+
+
+def is_damage(error: sqlite3.Error) -> bool:
+    """Whether *error* says that the file is no index, rather than that it cannot be reached just now."""
+    code = getattr(error, "sqlite_errorcode", None)
+    if code is None:
+        return isinstance(error, sqlite3.DatabaseError) and not isinstance(error, sqlite3.OperationalError)
+    primary = code & 0xFF
+    lacking = str(error).startswith(("no such table", "no such column"))
+    return primary in {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB} or lacking
+
+
+def build_in_memory(directory: Directory, *, now_ms: Callable[[], int]) -> Opened:
+    """Build an index that lives in memory, of a directory that cannot be written."""
+    db = schema.connect(None, writable=True)
+    schema.create_tables(db)
+    index = Index(db, None, now_ms=now_ms)
+    index.catch_up()
+    with index.transaction(full=False):
+        built = Syncer(index, directory, building=True).all()
+    return Opened(index, built, f"{directory.path} cannot be written; its index lives in memory")
+
+
+def _build(directory: Directory, *, now_ms: Callable[[], int], outbox: dict[str, list[bytes]], note: str) -> Opened:
+    """Build an index in a file of its own, and let it take the name."""
+    for suffix in _BESIDE[1:]:  # of an index that is gone: SQLite would play it into the new one
+        Path(f"{directory.index}{suffix}").unlink(missing_ok=True)
+    for leftover in directory.path.glob(f"{directory.index.name}.*.new*"):  # of builds that were killed
+        leftover.unlink(missing_ok=True)
+    temporary = directory.index.with_name(f"{directory.index.name}.{os.getpid()}.new")
+    try:
+        with closing(schema.connect(temporary, writable=True, create=True)) as db:
+            db.execute("PRAGMA journal_mode = OFF")
+            db.execute("PRAGMA synchronous = OFF")
+            schema.create_tables(db)
+            index = Index(db, None, now_ms=now_ms)
+            index.catch_up()
+            with index.transaction(full=False):
+                built = Syncer(index, directory, building=True).all()
+                take_outbox(index, directory, outbox)
+            db.execute(f"PRAGMA journal_mode = {schema.JOURNAL_MODE}").fetchone()
+        with temporary.open("rb") as file:
+            files.fsync(file.fileno())
+        temporary.replace(directory.index)
+        files.fsync_directory(directory.path)
+    except BaseException:
+        _remove(temporary)
+        raise
+    directory.complete()
+    index = open_index(directory.index, now_ms=now_ms)
+    try:
+        index.catch_up()
+    except BaseException:
+        index.close()
+        raise
+    return Opened(index, built, note)
+
+
+def _remove(path: Path) -> None:
+    for suffix in _BESIDE:
+        Path(f"{path}{suffix}").unlink(missing_ok=True)
+
+
+def _set_aside(directory: Directory) -> Path:
+    aside = directory.index.with_name(f"{directory.index.name}.broken-{time.time_ns() // 1_000_000}")
+    for suffix in _BESIDE[1:]:
+        with suppress(FileNotFoundError):
+            Path(f"{directory.index}{suffix}").replace(f"{aside}{suffix}")
+    directory.index.replace(aside)
+    return aside
+
+
+def _salvage(path: Path) -> dict[str, list[bytes]]:
+    """The pending lines of an index that cannot be used, by collection; what can still be read of them."""
+    outbox: dict[str, list[bytes]] = {}
+    with suppress(sqlite3.Error), closing(schema.connect(path, writable=False)) as db:
+        for key, name, rows, flushed in db.execute("SELECT key, name, rows, flushed FROM collection").fetchall():
+            with suppress(sqlite3.Error):
+                for (line,) in db.execute(log.PENDING_LINES.format(rows=rows), (flushed, key)):
+                    if isinstance(line, bytes) and isinstance(name, str):
+                        outbox.setdefault(name, []).append(line)
+    return outbox
+
+
+def outbox_of(index: Index) -> dict[str, list[bytes]]:
+    """The pending lines of an index, by collection."""
+    waiting = [index.collections[name] for name in index.waiting]
+    return {one.name: [entry.raw for entry in log.pending(index.db, one)] for one in waiting}
+
+
+def take_outbox(
+    index: Index, directory: Directory, outbox: dict[str, list[bytes]], *, building: bool = True, settle: bool = True
+) -> None:
+    """Enter pending lines of another index into the outbox of *index*, unless their file has them.
+
+    Args:
+        index: In a transaction.
+        directory: The store.
+        outbox: The lines, oldest first, by collection. One whose name cannot be is passed over: its index was none.
+        building: The index is new, so that nobody waits for its changes.
+        settle: As for `Syncer.one`.
+    """
+    syncer = Syncer(index, directory, building=building)
+    for name in sorted(outbox, key=lambda name: name != TYPES):
+        if name != TYPES and not is_collection(name):
+            continue
+        collection = syncer.collection(name)
+        entries: list[tuple[object, ...]] = []
+        for raw in outbox[name]:
+            line = decode_line(raw, ())
+            if isinstance(line, Line) and line.instant is not None:
+                ms, ns = divmod(line.instant, 1_000_000)
+                kind = schema.DELETED if line.deleted else schema.UPDATED
+                entries.append((index.take_seqs(1), collection.key, line.id, kind, schema.OWN, ms, ns, raw))
+        index.db.executemany(
+            "INSERT INTO log (seq, collection, id, kind, origin, ms, ns, line) VALUES (?, ?, ?, ?, ?, ?, ?, ?)", entries
+        )
+        syncer.one(name, settle=settle, force=True)
+    index.recount()

@@ -1,0 +1,163 @@
+"""The index's catalogue: which collections there are, their tables, columns, marks and file records."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from taskstore_async.core.codec import Line, decode_line
+from taskstore_async.core.comparable import OPAQUE
+from taskstore_async.core.declaration import Declaration
+from taskstore_async.storage import schema
+from taskstore_async.storage.journal import FileRecord
+
+if TYPE_CHECKING:
+    import sqlite3
+    from collections.abc import Mapping
+
+    from taskstore_async.core.comparable import COMPARABLE
+
+__all__ = ["Collection", "add", "keep_mark", "keep_record", "load", "redeclare", "use_table"]
+
+_encode = msgspec.json.Encoder().encode
+_decode_record = msgspec.json.Decoder(FileRecord).decode
+_NAMES = "key, name, rows, declaration, flushed, revision, record, closed, synced_ms"
+
+
+class Collection(msgspec.Struct):
+    """One row of the catalogue, with what is derived from its declaration.
+
+    Attributes:
+        key: What the log calls it.
+        rows: The name of its row table.
+        flushed: Own log rows above it are its outbox.
+        revision: Counts the file records written, so that one made from an older one can be told.
+        record: What is known of its file; None before the first look.
+        closed: The file has bytes, and not one valid line.
+        synced_ms: When its file was last read.
+    """
+
+    key: int
+    name: str
+    rows: str
+    declaration: Declaration
+    declared: bytes  #: the declaration as the catalogue has it
+    flushed: int
+    revision: int
+    record: FileRecord | None
+    closed: bool
+    synced_ms: int
+    columns: dict[str, str] = {}  #: field name → generated column name
+    select: str = ""
+    insert: str = ""
+    update: str = ""
+    satisfies: Declaration | None = None  #: what a record type declares, and this declaration is known to contain
+
+    def __post_init__(self) -> None:
+        """Derive the statements that name the generated columns."""
+        self.satisfies = None
+        names = [f"c{position}" for position in range(len(self.declaration.columns))]
+        self.columns = dict(zip(self.declaration.columns, names, strict=True))
+        self.select = f"SELECT ms, ns, dead, pending, line, pk FROM {self.rows} WHERE id = ?"
+        self.insert = (
+            f"INSERT INTO {self.rows} ({', '.join(['ms', 'ns', 'dead', 'pending', 'line', *names, 'id'])}) "
+            f"VALUES ({', '.join('?' * (6 + len(names)))})"
+        )
+        assignments = ", ".join(f"{name} = ?" for name in ["ms", "ns", "dead", "pending", "line", *names])
+        self.update = f"UPDATE {self.rows} SET {assignments} WHERE pk = ?"
+
+    def cells(self, line: Line) -> tuple[COMPARABLE | bytes, ...]:
+        """The values of *line*'s columns as SQLite takes them; nothing at all for a tombstone."""
+        if line.deleted:
+            return (None,) * len(self.columns)
+        return tuple([b"" if value is OPAQUE else value for value in self.declaration.column_values(line.values)])
+
+    def decode(self, raw: bytes) -> Line:
+        """A line that is stored, decoded as far as the columns need it."""
+        line = decode_line(raw, self.declaration.sources)
+        assert isinstance(line, Line)  # noqa: S101 - reason: only lines that were read are stored
+        return line
+
+
+def _collection(row: tuple[Any, ...], known: Collection | None) -> Collection:
+    """Read a row of the catalogue; *known* is what it was, whose declaration need not be decoded again."""
+    key, name, rows, declared, flushed, revision, record, closed, synced_ms = row
+    decoded = None if record is None else _decode_record(record)
+    if known is not None and known.rows == rows and known.declared == declared:
+        known.flushed, known.revision, known.record = flushed, revision, decoded
+        known.closed, known.synced_ms = bool(closed), synced_ms
+        return known
+    declaration = Declaration.from_object(name, msgspec.json.decode(declared))
+    return Collection(
+        key, name, rows, declaration, declared, flushed, revision, decoded, closed=bool(closed), synced_ms=synced_ms
+    )
+
+
+def load(db: sqlite3.Connection, known: Mapping[str, Collection] = {}) -> dict[str, Collection]:
+    """Every collection of the index, by name.
+
+    Args:
+        db: The index.
+        known: What an earlier call returned; entries that still stand are brought up to date and used again.
+    """
+    found = db.execute(f"SELECT {_NAMES} FROM collection ORDER BY name").fetchall()
+    return {row[1]: _collection(row, known.get(row[1])) for row in found}
+
+
+def add(db: sqlite3.Connection, name: str, declaration: Declaration | None = None) -> Collection:
+    """Enter a collection into the catalogue, with an empty row table."""
+    declaration = declaration or Declaration(name, {}, local=False)
+    table = schema.new_table_name(db)
+    schema.create_rows(db, table, len(declaration.columns))
+    schema.create_row_indexes(db, table, len(declaration.columns))
+    (row,) = db.execute(
+        f"INSERT INTO collection (name, rows, declaration, flushed, revision, closed, synced_ms) "
+        f"VALUES (?, ?, ?, 0, 0, 0, 0) RETURNING {_NAMES}",
+        (name, table, _encode(declaration.to_fields())),
+    ).fetchall()
+    return _collection(row, None)
+
+
+def keep_record(
+    db: sqlite3.Connection, collection: Collection, record: FileRecord, *, closed: bool = False, synced_ms: int
+) -> None:
+    """Write what is now known of the collection's file."""
+    collection.record, collection.closed, collection.synced_ms = record, closed, synced_ms
+    collection.revision += 1
+    db.execute(
+        "UPDATE collection SET record = ?, closed = ?, synced_ms = ?, revision = ? WHERE key = ?",
+        (_encode(record), closed, synced_ms, collection.revision, collection.key),
+    )
+
+
+def keep_mark(db: sqlite3.Connection, collection: Collection, record: FileRecord, *, flushed: int) -> None:
+    """Write that the outbox is flushed up to *flushed*, and what its append made of the file."""
+    collection.record, collection.flushed = record, flushed
+    collection.revision += 1
+    db.execute(
+        "UPDATE collection SET record = ?, flushed = ?, revision = ? WHERE key = ?",
+        (_encode(record), flushed, collection.revision, collection.key),
+    )
+
+
+def use_table(db: sqlite3.Connection, collection: Collection, table: str, declaration: Declaration) -> Collection:
+    """Make *table*, laid out for *declaration*, the collection's row table, and drop the one it had."""
+    declared = _encode(declaration.to_fields())
+    db.execute("UPDATE collection SET rows = ?, declaration = ? WHERE key = ?", (table, declared, collection.key))
+    db.execute(f"DROP TABLE {collection.rows}")
+    return msgspec.structs.replace(collection, rows=table, declaration=declaration, declared=declared)
+
+
+def redeclare(db: sqlite3.Connection, collection: Collection, declaration: Declaration) -> Collection:
+    """Give the collection the columns of *declaration*, filled from its stored lines, in a new table."""
+    table = schema.new_table_name(db)
+    count = len(declaration.columns)
+    schema.create_rows(db, table, count)
+    changed = msgspec.structs.replace(collection, rows=table, declaration=declaration)
+    names = ["pk", "id", "ms", "ns", "dead", "pending", "line", *changed.columns.values()]
+    insert = f"INSERT INTO {table} ({', '.join(names)}) VALUES ({', '.join('?' * len(names))})"
+    stored = db.execute(f"SELECT pk, id, ms, ns, dead, pending, line FROM {collection.rows} ORDER BY pk")
+    db.executemany(insert, ((*row, *changed.cells(changed.decode(row[6]))) for row in stored))
+    schema.create_row_indexes(db, table, count)
+    return use_table(db, collection, table, declaration)

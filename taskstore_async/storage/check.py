@@ -1,0 +1,207 @@
+"""The proof that an index is what its files and its outbox say, record by record and field by field."""
+
+from __future__ import annotations
+
+import sqlite3
+from typing import TYPE_CHECKING, Final
+
+from taskstore_async.core.declaration import TYPES, Declaration
+from taskstore_async.core.fold import Folded, effective, wins
+from taskstore_async.storage import log
+from taskstore_async.storage.journal import NoJournalError, open_to_read
+from taskstore_async.storage.reconcile import JournalReader
+from taskstore_async.storage.reports import CheckReport, Finding, Problem
+from taskstore_async.storage.sync import declarations
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from taskstore_async.core.codec import Line
+    from taskstore_async.storage.catalogue import Collection
+    from taskstore_async.storage.directory import Directory
+    from taskstore_async.storage.engine import Engine
+
+__all__ = ["check", "problems_of"]
+
+_LARGE_BYTES: Final = 100 << 20
+_MANY_LINES: Final = 10  #: per record
+_FEW: Final = 100  #: records below which lines per record mean nothing
+_LISTED: Final = 1_000
+
+
+def check(engine: Engine) -> CheckReport:
+    """Check the whole store; see `Store.check`. The files are read under the lock, and nothing is changed."""
+    findings: list[Finding] = []
+    records = 0
+    with engine.consistent() as (db, collections):
+        findings += _integrity(db)
+        served, strays = engine.directory.journals()
+        findings += [
+            Finding(kind="stray", message=f"{name} is no collection name, so it is not served", file=name)
+            for name in strays
+        ]
+        for name in sorted({*served, *collections}):
+            collection = collections.get(name)
+            if collection is None:
+                message = f"{name}.jsonl has not been read; run: tstore sync"
+                findings.append(Finding(kind="stale", message=message, collection=name))
+                continue
+            findings += _collection(db, collection, engine.directory)
+            if name != TYPES:
+                (count,) = db.execute(f"SELECT count(*) FROM {collection.rows} WHERE dead = 0").fetchone()
+                records += count
+        declared = declarations(db, collections[TYPES]) if TYPES in collections else {}
+        for name, collection in collections.items():
+            findings += _rules(db, collection, collections)
+            if name != TYPES and collection.declaration != declared.get(name, Declaration(name)):
+                message = f"{name}: the index has other fields than {TYPES}.jsonl declares; run: tstore sync --rebuild"
+                findings.append(Finding(kind="difference", message=message, collection=name))
+    served_count = sum(name != TYPES for name in collections)
+    ok = not any(finding.error for finding in findings)
+    if (more := len(findings) - _LISTED) > 0:
+        findings[_LISTED:] = [Finding(kind="more", message=f"{more:,} further findings are not listed", error=not ok)]
+    return CheckReport(ok=ok, collections=served_count, records=records, problems=tuple(findings))
+
+
+def problems_of(engine: Engine, name: str) -> tuple[Problem, ...]:
+    """The lines of one journal that cannot be read, or break a limit."""
+    path = engine.directory.journal(name)
+    try:
+        with open_to_read(path) as descriptor:
+            if descriptor is None:
+                return ()
+            reader = JournalReader(descriptor, (), file=path.name, collection=name)
+            for _ in reader.lines():
+                pass
+            return tuple(reader.problems)
+    except NoJournalError as error:
+        return (Problem(name, path.name, 0, 0, f"it is no file that can be read ({error.strerror})"),)
+
+
+def _integrity(db: sqlite3.Connection) -> Iterator[Finding]:
+    try:
+        messages = [message for (message,) in db.execute("PRAGMA integrity_check").fetchall()]
+    except sqlite3.DatabaseError as error:
+        messages = [str(error)]
+    for message in messages:
+        if message != "ok":
+            yield Finding(kind="index", message=f"SQLite says of store.db: {message}")
+
+
+def _collection(db: sqlite3.Connection, collection: Collection, directory: Directory) -> Iterator[Finding]:
+    """Compare one collection's rows with its file and its outbox."""
+    path = directory.journal(collection.name)
+    folded: dict[str, Folded] = {}
+    size = lines = 0
+    reader: JournalReader | None = None
+    try:
+        with open_to_read(path) as descriptor:
+            if descriptor is not None:
+                sources = collection.declaration.sources
+                reader = JournalReader(descriptor, sources, file=path.name, collection=collection.name)
+                for line in reader.lines():
+                    lines += 1
+                    _fold(folded, line)
+                size = reader.status.st_size
+    except NoJournalError as error:
+        message = f"{path.name} is no file that can be read ({error.strerror})"
+        yield Finding(kind="no-journal", message=message, collection=collection.name, file=path.name)
+        return
+    if reader is not None:
+        yield from _bad_lines(collection.name, reader)
+        if reader.unreadable:
+            message = f"{path.name} has no valid line, or ends within a conflict; it is closed to writing"
+            yield Finding(kind="closed", message=message, collection=collection.name, file=path.name)
+            return
+    yield from _size(collection.name, path, size=size, lines=lines, records=len(folded))
+    for entry in log.pending(db, collection):
+        _fold(folded, collection.decode(entry.raw))
+    yield from _compare(db, collection, folded)
+
+
+def _fold(folded: dict[str, Folded], line: Line) -> None:
+    best = folded.get(line.id)
+    instant = effective(line, None if best is None else best.instant)
+    if best is None or wins(instant, best.instant):
+        folded[line.id] = Folded(line, instant)
+
+
+def _bad_lines(name: str, reader: JournalReader) -> Iterator[Finding]:
+    for problem in reader.problems:
+        yield Finding(
+            kind="line" if problem.served else "bad-line",
+            message=f"{problem.file}:{problem.line}: {problem.reason}",
+            collection=name,
+            file=problem.file,
+            line=problem.line,
+            offset=problem.offset,
+            error=not problem.served,
+        )
+
+
+def _size(name: str, path: Path, *, size: int, lines: int, records: int) -> Iterator[Finding]:
+    hint = "run: tstore compact"
+    if size > _LARGE_BYTES:
+        message = f"{path.name} has {size:,} bytes; {hint}"
+        yield Finding(kind="large", message=message, collection=name, file=path.name, error=False)
+    if lines > _FEW and lines >= _MANY_LINES * records:
+        message = f"{path.name} has {lines:,} lines for {records:,} records; {hint}"
+        yield Finding(kind="many-lines", message=message, collection=name, file=path.name, error=False)
+
+
+def _compare(db: sqlite3.Connection, collection: Collection, folded: dict[str, Folded]) -> Iterator[Finding]:
+    """Rows against the fold: the line, the stamp, whether it is dead, and every column."""
+    columns = ", ".join(["id", "ms", "ns", "dead", "line", *collection.columns.values()])
+    for record_id, ms, ns, dead, raw, *cells in db.execute(f"SELECT {columns} FROM {collection.rows}"):
+        wanted = folded.pop(record_id, None)
+        if wanted is None:
+            yield _difference(collection, record_id, "the index has it, and neither journal nor outbox do")
+        elif raw != wanted.line.raw:
+            yield _difference(collection, record_id, "the index has another line than the journal and the outbox")
+        elif (log.instant_of(ms, ns), bool(dead)) != (wanted.instant, wanted.line.deleted):
+            yield _difference(collection, record_id, "the index has another stamp than its line")
+        else:
+            expected = collection.cells(collection.decode(raw))
+            for field, cell, value in zip(collection.columns, cells, expected, strict=True):
+                if (type(cell), cell) != (type(value), value):
+                    yield _difference(collection, record_id, f"the index has {field}={cell!r}, its line {value!r}")
+    for record_id in folded:
+        yield _difference(collection, record_id, "journal or outbox have it, and the index does not")
+
+
+def _difference(collection: Collection, record_id: str, what: str) -> Finding:
+    message = f"{collection.name}/{record_id}: {what}; run: tstore sync --rebuild"
+    return Finding(kind="difference", message=message, collection=collection.name, record_id=record_id)
+
+
+def _rules(db: sqlite3.Connection, collection: Collection, collections: dict[str, Collection]) -> Iterator[Finding]:
+    """What a merge or a hand brought that our own writes refuse."""
+    for field, declared in collection.declaration.fields.items():
+        column = collection.columns[field]
+        if declared.unique:
+            repeated = db.execute(
+                f"SELECT {column}, min(id), max(id) FROM {collection.rows} "
+                f"WHERE dead = 0 AND {column} IS NOT NULL AND {column} <> x'' GROUP BY {column} HAVING count(*) > 1"
+            )
+            for value, first, last in repeated.fetchall():
+                message = f"{collection.name}: {field}={value!r} is unique, and {first} and {last} have it"
+                yield Finding(kind="duplicate", message=message, collection=collection.name, record_id=last)
+        if declared.references is not None:
+            yield from _dangling(db, collection, field, collections.get(declared.references), declared.references)
+
+
+def _dangling(
+    db: sqlite3.Connection, collection: Collection, field: str, target: Collection | None, target_name: str
+) -> Iterator[Finding]:
+    column = collection.columns[field]
+    there = "0"
+    if target is not None:
+        there = f"EXISTS (SELECT 1 FROM {target.rows} t WHERE t.dead = 0 AND t.id = CAST(r.{column} AS TEXT))"
+    found = db.execute(
+        f"SELECT id, {column} FROM {collection.rows} r WHERE dead = 0 AND {column} IS NOT NULL AND NOT {there}"
+    )
+    for record_id, value in found.fetchall():
+        named = f"{target_name}/{value}, which does not exist" if value != b"" else "what is no id"
+        message = f"{collection.name}/{record_id} names {named}, in {field}"
+        yield Finding(kind="dangling", message=message, collection=collection.name, record_id=record_id)

@@ -1,0 +1,208 @@
+"""Compaction: the journals keep the latest line of each record, and nothing is lost that could not be read."""
+
+from __future__ import annotations
+
+import os
+import stat
+from typing import TYPE_CHECKING, Final
+
+import msgspec
+
+from taskstore_async.core.codec import BadLine, Line, LineReader, join_fields, split_fields
+from taskstore_async.core.fold import effective, wins
+from taskstore_async.core.stamp import NS_PER_MS
+from taskstore_async.errors import CollectionClosedError, FlushError
+from taskstore_async.storage import files, journal
+from taskstore_async.storage.clock import now_ms
+from taskstore_async.storage.journal import chunks, crc_of_prefix, open_to_append
+from taskstore_async.storage.reports import Compacted, CompactReport
+from taskstore_async.storage.transact import transaction
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from pathlib import Path
+
+    from taskstore_async.storage.directory import Directory
+    from taskstore_async.storage.engine import Engine, Session
+
+__all__ = ["GRACE_MS", "compact"]
+
+GRACE_MS: Final = 30 * 24 * 3_600_000  #: so long a tombstone stays, for branches that have not seen it
+_TRIES: Final = 5
+_BEYOND: Final = 1_024  #: carriage returns that a line may end in
+
+
+class _Kept(msgspec.Struct):
+    """The line of a record that stays, and the stamp that the fold gave it."""
+
+    line: Line
+    instant: int
+
+
+class _Content(msgspec.Struct):
+    """What a file holds, up to where whole lines end."""
+
+    kept: dict[str, _Kept]
+    bad: list[bytes]
+    lines: int
+    size: int
+    crc: int
+    open_ended: bool = False  #: it ends within a conflict, so that what comes next would not be read
+
+
+def compact(engine: Engine, name: str | None, *, grace_ms: int = GRACE_MS) -> CompactReport:
+    """Compact one collection, or all; see `Store.compact`.
+
+    Raises:
+        CollectionClosedError: The one that was named is closed to writing.
+        FlushError: A file could not be written, or somebody else kept replacing it.
+    """
+    engine.sync()
+    done: dict[str, Compacted] = {}
+    with engine.session() as session:
+        for one in [name] if name is not None else sorted(session.index.collections):
+            collection = session.index.collections.get(one)
+            path = engine.directory.journal(one)
+            if collection is None or journal.stat_of(path) is None:
+                continue
+            if not collection.closed:
+                done[one] = _compact(engine, session, one, grace_ms=grace_ms)
+            elif name is not None:
+                raise CollectionClosedError(one, str(path))
+    return CompactReport(done)
+
+
+def _compact(engine: Engine, session: Session, name: str, *, grace_ms: int) -> Compacted:
+    path = engine.directory.journal(name)
+    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+    for left in path.parent.glob(f"{path.name}.*.tmp"):  # by somebody who was killed: we hold the lock
+        left.unlink(missing_ok=True)
+    quarantined: list[bytes] = []
+    try:
+        for _ in range(_TRIES):
+            with open_to_append(path) as old:  # other tools that lock the journal wait
+                content = _read(old)
+                if content.bad and (content.open_ended or not content.kept):
+                    raise CollectionClosedError(name, str(path))
+                lines = _latest(content, oldest=(now_ms() - grace_ms) * NS_PER_MS)
+                if content.bad != quarantined:
+                    quarantined = content.bad
+                    _quarantine(engine.directory, name, quarantined)
+                new_size = _write(temporary, lines, old, content.size)
+                if not _is_still(old, path, content):
+                    continue
+                temporary.replace(path)
+                files.fsync_directory(path.parent)
+                _carry_late(old, path, content.size, new_size - sum(len(line) + 1 for line in lines))
+            with transaction(engine, session, full=False):
+                session.syncer.one(name, force=True)
+            return Compacted(
+                lines_before=content.lines,
+                lines_after=len(lines),
+                bytes_before=content.size,
+                bytes_after=new_size,
+                quarantined=len(quarantined),
+            )
+    except OSError as error:
+        raise FlushError(str(path), error.strerror or str(error), pending=0) from error
+    finally:
+        temporary.unlink(missing_ok=True)
+    raise FlushError(str(path), "it keeps being replaced while it is compacted", pending=0)
+
+
+def _read(descriptor: int) -> _Content:
+    """Fold the open file; a torn line at its end is left to whoever is writing it."""
+    end = os.fstat(descriptor).st_size
+    reader = LineReader(())
+    content = _Content({}, [], 0, 0, 0)
+    bad: list[BadLine] = []
+    for chunk in chunks(descriptor, 0, end):
+        bad += _fold(content, reader.feed(chunk))
+    content.size = reader.offset
+    content.lines = reader.number - 1
+    if last := [line for line in reader.finish() if isinstance(line, Line)]:
+        _fold(content, last)
+        content.size = end
+        content.lines += 1
+    content.bad = [_bytes_at(descriptor, line, end) for line in bad]
+    content.open_ended = reader.in_base
+    content.crc = crc_of_prefix(descriptor, content.size)
+    return content
+
+
+def _bytes_at(descriptor: int, line: BadLine, end: int) -> bytes:
+    """The line as it stands in the file, carriage returns too."""
+    found = b""
+    for chunk in chunks(descriptor, line.offset, min(line.offset + len(line.raw) + _BEYOND, end)):
+        found += chunk
+    return found[: len(line.raw)] + found[len(line.raw) :].partition(b"\n")[0]
+
+
+def _fold(content: _Content, lines: Iterable[Line | BadLine]) -> list[BadLine]:
+    """Fold the readable lines; returns the others."""
+    bad: list[BadLine] = []
+    for line in lines:
+        if isinstance(line, BadLine):
+            bad.append(line)
+            continue
+        kept = content.kept.get(line.id)
+        instant = effective(line, kept.instant if kept else None)
+        if kept is None or wins(instant, kept.instant):
+            content.kept.pop(line.id, None)  # it moves to where its line stood
+            content.kept[line.id] = _Kept(line, instant)
+    return bad
+
+
+def _latest(content: _Content, *, oldest: int) -> list[bytes]:
+    """The lines that stay, in the order in which they stood."""
+    lines: list[bytes] = []
+    for kept in content.kept.values():
+        if kept.line.deleted and kept.instant < oldest:
+            continue
+        raw = kept.line.raw
+        if kept.line.instant is None:  # position gave it its stamp, and its position is about to change
+            ms = -(-kept.instant // NS_PER_MS)
+            raw = join_fields({**split_fields(raw), "updated_at": msgspec.Raw(b"%d" % ms)})
+        lines.append(raw)
+    return lines
+
+
+def _quarantine(directory: Directory, name: str, bad: list[bytes]) -> None:
+    """Keep the lines that cannot be read in a file of their own."""
+    directory.quarantine.mkdir(exist_ok=True)
+    path = directory.quarantine / f"{name}-{now_ms()}.jsonl"
+    with path.open("ab") as file:
+        file.write(b"".join(line + b"\n" for line in bad))
+        file.flush()
+        files.fsync(file.fileno())
+    files.fsync_directory(directory.quarantine)
+    files.fsync_directory(directory.path)
+
+
+def _write(path: Path, lines: list[bytes], old: int, size: int) -> int:
+    """Write *lines*, and what the old file has gained behind *size*; returns the new size, fsynced."""
+    with path.open("wb") as file:
+        path.chmod(stat.S_IMODE(os.fstat(old).st_mode))
+        file.writelines(line + b"\n" for line in lines)
+        for chunk in chunks(old, size, os.fstat(old).st_size):
+            file.write(chunk)
+        file.flush()
+        files.fsync(file.fileno())
+        return file.tell()
+
+
+def _is_still(descriptor: int, path: Path, content: _Content) -> bool:
+    """Whether the name still stands for the file that was read, with the bytes that were read."""
+    named, status = journal.stat_of(path), os.fstat(descriptor)
+    same = named is not None and (named.st_dev, named.st_ino) == (status.st_dev, status.st_ino)
+    return same and crc_of_prefix(descriptor, content.size) == content.crc
+
+
+def _carry_late(old: int, path: Path, size: int, carried: int) -> None:
+    """Append what the old file gained between the last look at it and its end."""
+    late = b"".join(chunks(old, size + carried, os.fstat(old).st_size))
+    if late:
+        with path.open("ab") as file:
+            file.write(late)
+            file.flush()
+            files.fsync(file.fileno())

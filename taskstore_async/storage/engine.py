@@ -1,0 +1,680 @@
+"""The engine: one handle on a store, used by one thread at a time, synchronous throughout.
+
+It speaks in lines and plain values; `Store` and `StateManager` put types around it. A *session* is what happens under
+one hold of store.lock.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import time
+from contextlib import contextmanager, nullcontext, suppress
+from typing import TYPE_CHECKING, Final, TypeVar
+
+import msgspec
+
+from taskstore_async.core.declaration import TYPES, Declaration
+from taskstore_async.core.schedule import Durability, FlushSchedule, SyncConfig
+from taskstore_async.errors import (
+    CollectionClosedError,
+    FlushError,
+    StoreBrokenError,
+    StoreClosedError,
+    StoreReadOnlyError,
+    TaskStoreError,
+    WriteFailedError,
+    WriteUncertainError,
+)
+from taskstore_async.storage import build
+from taskstore_async.storage.apply import Application
+from taskstore_async.storage.clock import process_clock
+from taskstore_async.storage.flush import Flusher
+from taskstore_async.storage.health import Health
+from taskstore_async.storage.index import CommitError, Index
+from taskstore_async.storage.journal import FsyncError, How
+from taskstore_async.storage.lock import StoreLock
+from taskstore_async.storage.ops import (
+    Applied,
+    Batch,
+    Create,
+    CreateMany,
+    Declare,
+    Delete,
+    DeleteWhere,
+    Put,
+    Refused,
+    Update,
+)
+from taskstore_async.storage.reader import Reader
+from taskstore_async.storage.reports import CollectionSync, FlushReport, SyncReport
+from taskstore_async.storage.sync import Syncer, moved
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Generator, Sequence
+    from contextlib import AbstractContextManager
+    from pathlib import Path
+
+    from taskstore_async.storage.catalogue import Collection
+    from taskstore_async.storage.directory import Directory
+    from taskstore_async.storage.ops import Answer, Op
+
+__all__ = ["Engine", "Session"]
+
+_TAKE_TURNS: Final = "SQLite cannot keep a write-ahead log here; readers and writers take turns"
+_FLUSH_FAILURES: Final = (FlushError, CollectionClosedError, FsyncError, CommitError, sqlite3.Error)
+
+T = TypeVar("T")
+_IDLE_S: Final = 0.02  #: a handle that wrote less lately does not leave its mark to the next transaction
+
+
+class Session(msgspec.Struct, frozen=True):
+    """What a hold of store.lock gives access to."""
+
+    index: Index
+    directory: Directory
+    syncer: Syncer
+    flusher: Flusher
+
+
+class Engine:
+    """A handle on the store in *directory*.
+
+    Args:
+        directory: The store.
+        config: When a flush is due, and whether versions that meet in one become one line.
+        deadline_s: Seconds a call may wait for store.lock.
+        look: Bring the index up to date now. False: leave that, and the report of it, to `sync`.
+
+    Raises:
+        StoreLockedError: The index had to be brought up to date, and the lock was not to be had.
+    """
+
+    def __init__(self, directory: Directory, *, config: SyncConfig, deadline_s: float, look: bool = True) -> None:
+        self.directory = directory
+        self.config = config
+        self.notes: list[str] = []
+        self.wanted: dict[str, Declaration] = {}  #: what the record types in use declare, by collection
+        self.schedule = FlushSchedule(config)
+        self._deadline_s = deadline_s
+        self._lock: StoreLock | None = StoreLock.of(directory.path)
+        self._pid = os.getpid()
+        self._closed = False
+        self._index: Index | None = None
+        self._reader: Reader | None = None
+        self._read_only = not directory.writable
+        self._exclusive = False  #: SQLite's readers and writers exclude each other: there is no write-ahead log
+        self._durable: set[tuple[int, int]] = set()
+        self._health = Health()
+        self._left_s = 0.0
+        self._built: dict[str, CollectionSync] | None = None
+        try:
+            self._open(look=look)
+        except BaseException:
+            self.abandon()
+            raise
+
+    # -- life -----------------------------------------------------------------------------------------------
+
+    def _open(self, *, look: bool) -> None:
+        if self._read_only:
+            opened = build.build_in_memory(self.directory, now_ms=process_clock)
+            self.notes.append(opened.note)
+            self._index = opened.index
+            self._reader = Reader(opened.index.db, None)
+            return
+        if self.directory.index.exists():
+            try:
+                self._reader = self._open_reader()
+            except sqlite3.DatabaseError:
+                pass  # the session tells what is wrong, and mends it
+            else:
+                names, unsettled = moved(self._reader.collections, self.directory)
+                if not names and not unsettled:
+                    return
+        if look:
+            self._bring_up()
+
+    def _bring_up(self) -> None:
+        """Bring the index up to date, and open a reader; what cannot be flushed now keeps nobody from reading."""
+        try:
+            self.sync()
+        except (FlushError, CollectionClosedError, StoreBrokenError) as error:
+            self.notes.append(str(error))
+            self._reader = self._reader or self._open_reader()
+
+    def close(self) -> None:
+        """Flush, and close. Closing again does nothing.
+
+        Raises:
+            FlushError, CollectionClosedError, StoreBrokenError: What waits could not be written; the handle is closed
+                all the same.
+            StoreLockedError: The lock was not to be had.
+        """
+        if self._closed or self._pid != os.getpid():
+            self._closed = True
+            return
+        try:
+            if self._index is not None and not self._read_only:
+                self._mending(self._close)
+        finally:
+            self.abandon()
+
+    def _close(self) -> None:
+        with self._session() as session:
+            try:
+                self._flush(session)
+            finally:
+                self._settle_marks(session)
+                session.index.checkpoint(above=0)
+                session.index.close()
+                self._index = None
+
+    def abandon(self) -> None:
+        """Close the connections and nothing else: as if the process had been killed."""
+        self._closed = True
+        if self._pid != os.getpid():
+            return
+        for connection in (self._reader, self._index):
+            if connection is not None:
+                with suppress(sqlite3.Error):
+                    connection.close()
+        self._reader = self._index = None
+        self._lock = None  # its thread ends with the last handle on the directory
+
+    def _require_usable(self) -> None:
+        if self._pid != os.getpid():
+            raise StoreClosedError("it belongs to the process that this one was forked from")
+        if self._closed:
+            raise StoreClosedError
+
+    # -- reading --------------------------------------------------------------------------------------------
+
+    @property
+    def reader(self) -> Reader:
+        """What answers questions; asked for anew before each.
+
+        Raises:
+            StoreClosedError: The handle is closed, or belongs to another process.
+        """
+        self._require_usable()
+        reader = self._reader
+        if reader is None or not reader.is_current:
+            if reader is not None:
+                reader.close()
+                self._reader = None
+            if not self.directory.index.exists():
+                self._bring_up()  # makes one, and the reader with it
+            self._reader = reader = self._reader or self._open_reader()
+        return reader
+
+    def _open_reader(self) -> Reader:
+        reader = Reader.open(self.directory.index, guard=self.guard)
+        self._note_mode(reader.db)
+        return reader
+
+    def guard(self) -> AbstractContextManager[object]:
+        """What a reader holds for the length of a question: the lock, where SQLite has no write-ahead log."""
+        if not self._exclusive or self._store_lock.held:
+            return nullcontext()
+        return self._store_lock.hold(deadline_s=self._deadline_s)
+
+    @property
+    def _store_lock(self) -> StoreLock:
+        self._require_usable()
+        assert self._lock is not None  # noqa: S101 - reason: only a closed handle has none
+        return self._lock
+
+    def read(self, question: Callable[[Reader], T]) -> T:
+        """Put a question to the index; when that turns out to be damaged, mend it and ask again."""
+        try:
+            return question(self.reader)
+        except sqlite3.DatabaseError as error:
+            if self._read_only or not build.is_damage(error):
+                raise
+            self._replace(str(error))
+            return question(self.reader)
+
+    # -- sessions -------------------------------------------------------------------------------------------
+
+    @contextmanager
+    def session(self) -> Generator[Session]:
+        """Hold store.lock, with an index that is the one in the directory.
+
+        Raises:
+            StoreReadOnlyError: The directory cannot be written.
+            StoreLockedError: The lock was not to be had in time.
+            StoreBrokenError: A failed fsync or COMMIT has not been mended yet.
+        """
+        broken = self._health.broken
+        if broken is not None and not self._health.may_try(time.monotonic()):
+            raise StoreBrokenError(str(self.directory.path), broken)
+        with self._session() as session:
+            if broken is not None:
+                self._recover(session, broken)
+            yield session
+
+    @contextmanager
+    def _session(self) -> Generator[Session]:
+        self._require_usable()
+        if self._read_only:
+            raise StoreReadOnlyError(str(self.directory.path), "no write permission")
+        with self._store_lock.hold(deadline_s=self._deadline_s):
+            if self._health.broken is not None and self._index is not None:
+                self._index.close()  # what a COMMIT that failed has left is seen by a connection of its own
+                self._index = None
+            index = self._current_index()
+            index.catch_up()
+            session = self._session_of(index)
+            try:
+                yield session
+            except (FsyncError, CommitError) as error:
+                raise self._broke(error) from error
+            finally:
+                if index is self._index and index.marks and (index.shared or self._is_idle()):
+                    self._settle_marks(session)
+                self._left_s = time.monotonic()
+
+    def _session_of(self, index: Index) -> Session:
+        syncer = Syncer(index, self.directory)
+        settle = not self._health.distrusted
+        flusher = Flusher(index, self.directory, syncer, durable=self._durable, settle=settle)
+        return Session(index, self.directory, syncer, flusher)
+
+    def _is_idle(self) -> bool:
+        return time.monotonic() - self._left_s > _IDLE_S
+
+    def _settle_marks(self, session: Session) -> None:
+        """Write what flushes have to mark now, rather than with the next transaction."""
+        if session.index.marks:
+            with suppress(sqlite3.Error, CommitError), session.index.transaction(full=False):
+                pass
+
+    def _current_index(self) -> Index:
+        """The connection that writes, opened, or opened again when its file is no longer the one of that name."""
+        index = self._index
+        if index is not None and not index.is_current:
+            index = self._rescue(index)
+        if index is None:
+            index = self._opened_index(build.open_or_build(self.directory, now_ms=process_clock))
+        return index
+
+    def _opened_index(self, opened: build.Opened) -> Index:
+        if opened.note:
+            self.notes.append(opened.note)
+        self._built = opened.built
+        index = self._index = opened.index
+        self._note_mode(index.db)
+        waiting = sum(index.waiting.values())
+        if waiting and not self.schedule.waiting:
+            self.schedule.wrote(waiting, now_ms=_monotonic_ms())
+        return index
+
+    def _note_mode(self, db: sqlite3.Connection) -> None:
+        (mode,) = db.execute("PRAGMA journal_mode").fetchone()
+        self._exclusive = mode != "wal"
+        if self._exclusive and _TAKE_TURNS not in self.notes:
+            self.notes.append(_TAKE_TURNS)
+
+    def _rescue(self, lost: Index) -> Index:
+        """Append what waits in an index that lost its name, from the connection that still has it open, and reopen.
+
+        What cannot be appended now goes into the outbox of the index that has the name, which is made if there is none.
+        """
+        lost.catch_up()
+        try:
+            self._session_of(lost).flusher.all()
+        except (FlushError, CollectionClosedError, sqlite3.Error, CommitError):
+            lost.recount()
+        except FsyncError as error:
+            lost.recount()
+            self._broke(error)
+        outbox = build.outbox_of(lost)
+        opened = build.open_or_build(self.directory, now_ms=process_clock)
+        try:
+            if outbox:
+                opened.index.catch_up()
+                with opened.index.transaction(full=True):
+                    settle = not self._health.distrusted
+                    build.take_outbox(opened.index, self.directory, outbox, building=False, settle=settle)
+        except BaseException:
+            opened.index.close()
+            raise
+        with suppress(sqlite3.Error):
+            lost.close()
+        return self._opened_index(opened)
+
+    def _replace(self, reason: str) -> None:
+        """Set a damaged index aside and build a new one."""
+        self._require_usable()
+        with self._store_lock.hold(deadline_s=self._deadline_s):
+            for connection in (self._index, self._reader):
+                if connection is not None:
+                    with suppress(sqlite3.Error):
+                        connection.close()
+            self._index = self._reader = None
+            self._opened_index(build.replace_index(self.directory, reason, now_ms=process_clock))
+
+    def _mending(self, work: Callable[[], T]) -> T:
+        """Do *work*; when the index turns out to be damaged, replace it and do it again."""
+        try:
+            return work()
+        except sqlite3.DatabaseError as error:
+            if not build.is_damage(error):
+                raise WriteFailedError(str(self.directory.index), str(error)) from error
+            self._replace(str(error))
+        except OSError as error:
+            raise WriteFailedError(str(error.filename or self.directory.path), error.strerror or str(error)) from error
+        return work()
+
+    # -- writing --------------------------------------------------------------------------------------------
+
+    def commit(self, ops: Sequence[Op], *, durability: Durability) -> list[Answer]:
+        """Make changes in one transaction, each whole or not at all.
+
+        Args:
+            ops: What to change, in order; each sees those before it.
+            durability: What acknowledged means for all of them.
+
+        Returns:
+            An answer for each: `Applied`, or `Refused` with the error, which may be a `WriteUncertainError`.
+
+        Raises:
+            TaskStoreError: Nothing was changed: the lock, the disk or the index did not let us.
+        """
+
+        def work() -> list[Answer]:
+            with self.session() as session:
+                return self._commit(session, ops, durability)
+
+        return self._mending(work)
+
+    def _commit(self, session: Session, ops: Sequence[Op], durability: Durability) -> list[Answer]:
+        index = session.index
+        journal = durability is Durability.JOURNAL
+        full = durability is Durability.INDEX or (journal and any(_writes_several(op) for op in ops))
+        try:
+            with index.transaction(full=full):
+                self._reopen_closed(session, ops)
+                application = self.application(session, append_all=journal)
+                answers = [application.apply(op) for op in ops]
+                application.finish()
+        except CommitError as error:
+            self._broke(error)
+            return [Refused(WriteUncertainError(f"COMMIT failed: {error}")) for _ in ops]
+        if not application.written:
+            return answers
+        index.wrote({name: len(lines) for name, lines in application.lines.items()})
+        if not journal:
+            self.schedule.wrote(application.written, now_ms=_monotonic_ms())
+        try:
+            if journal:
+                session.flusher.some(application.lines)
+            if not index.is_current:
+                self._rescue(index)
+        except (*_FLUSH_FAILURES, OSError) as error:
+            # It is committed, and nobody may do it again.
+            self._flush_failed(error, session)
+            return [Refused(WriteUncertainError(str(error))) if isinstance(a, Applied) else a for a in answers]
+        return answers
+
+    def _reopen_closed(self, session: Session, ops: Sequence[Op]) -> None:
+        """Look again at files that were closed to writing: a person may have mended them."""
+        if any(collection.closed for collection in session.index.collections.values()):
+            for name in sorted({TYPES, *(name for op in ops for name in _names(op))}, key=lambda name: name != TYPES):
+                collection = session.index.collections.get(name)
+                if collection is not None and collection.closed:
+                    session.syncer.one(name)
+
+    def flush(self) -> FlushReport:
+        """Write everything acknowledged before to the journal, fsynced.
+
+        Raises:
+            FlushError: A file could not be written; what waits is kept and tried again.
+            CollectionClosedError: Lines wait for a file that is closed to writing.
+            StoreBrokenError: fsync failed.
+        """
+
+        def work() -> FlushReport:
+            with self.session() as session:
+                report = self._flush(session)
+                self._settle_marks(session)
+                return report
+
+        return self._mending(work)
+
+    def flush_if_due(self) -> FlushReport | None:
+        """Flush when the schedule says so; None when it does not."""
+        if self._read_only or self._closed or _monotonic_ms() < self.schedule.due_ms:
+            return None
+        return self.flush()
+
+    def _flush(self, session: Session) -> FlushReport:
+        waiting = self.schedule.waiting
+        self.schedule.flushed()  # before the flush: writes during it count as new
+        try:
+            report = session.flusher.all()
+        except (*_FLUSH_FAILURES, OSError) as error:
+            self._flush_failed(error, session, waiting=waiting)
+            if isinstance(error, TaskStoreError | FsyncError | CommitError) or (
+                isinstance(error, sqlite3.Error) and build.is_damage(error)
+            ):
+                raise
+            where = getattr(error, "filename", None) or self.directory.index
+            raise FlushError(str(where), str(error), pending=sum(session.index.waiting.values())) from error
+        if self._health.broken is None:
+            self._health.recovered()
+        return report
+
+    def _flush_failed(self, error: Exception, session: Session, *, waiting: int = 0) -> None:
+        """Keep what waits, and try again later; after a failed fsync, trust nothing that can be read."""
+        session.index.recount()
+        if isinstance(error, FsyncError | CommitError):
+            self._broke(error)
+            self._settle_marks(session)  # of the files that could be written
+        self.schedule.failed(max(1, waiting), now_ms=_monotonic_ms(), retry_ms=self._health.failed() * 1_000)
+
+    def _broke(self, error: FsyncError | CommitError) -> StoreBrokenError:
+        what = "fsync" if isinstance(error, FsyncError) else "COMMIT"
+        reason = f"a failed {what} ({error.strerror if isinstance(error, FsyncError) else error})"
+        self.break_off(reason, distrusted=isinstance(error, FsyncError))
+        return StoreBrokenError(str(self.directory.path), reason)
+
+    def break_off(self, reason: str, *, distrusted: bool = False) -> None:
+        """Let nobody write until what is there was compared with what should be; see `Health.broke`."""
+        if self._health.broken is None or distrusted > self._health.distrusted:
+            self._health.broke(reason, now_s=time.monotonic(), distrusted=distrusted)
+
+    def _recover(self, session: Session, broken: str) -> None:
+        """After a failed fsync or COMMIT: compare the files with the index, and append what is not beyond doubt there.
+
+        After a failed fsync a line that can be read may not be on the disk, and a further fsync says nothing about it:
+        the outbox is appended anew, whatever stands there. A line twice does no harm.
+        """
+        try:
+            with session.index.transaction(full=True):
+                session.syncer.all(settle=not self._health.distrusted, force=True)
+            with suppress(CollectionClosedError):  # it cannot be written, and what waits for it is where it was
+                session.flusher.all()
+        except (OSError, TaskStoreError, CommitError, sqlite3.Error) as error:
+            self._health.broke(broken, now_s=time.monotonic(), distrusted=isinstance(error, FsyncError))
+            raise StoreBrokenError(str(self.directory.path), broken) from error
+        self._health.recovered()
+
+    def mend(self) -> None:
+        """Try at once to recover from a failed fsync or COMMIT, without waiting for the next try."""
+        self._health.try_at_once()
+        with self.session():
+            pass
+
+    @property
+    def has_marks(self) -> bool:
+        """Whether a flush has something to mark that stands in no index yet."""
+        return self._index is not None and bool(self._index.marks)
+
+    @property
+    def index_path(self) -> Path | None:
+        """The file of the index; None when it lives in memory."""
+        return None if self._read_only else self.directory.index
+
+    @property
+    def broken(self) -> str | None:
+        """Why nothing can be written just now; None when something can."""
+        return self._health.broken
+
+    # -- files ----------------------------------------------------------------------------------------------
+
+    def sync(self, *, check: bool = False, rebuild: bool = False) -> SyncReport:
+        """Import what moved in the files, then flush.
+
+        Args:
+            check: Only tell what would be done.
+            rebuild: Read every file anew into new tables, whatever is known of it.
+
+        Raises:
+            StoreLockedError, FlushError, CollectionClosedError, StoreBrokenError: As for `flush`.
+        """
+        self._require_usable()
+        if self._read_only:
+            return self._sync_memory(check=check)
+        return self._mending(lambda: self._sync(check=check, rebuild=rebuild))
+
+    def _sync_memory(self, *, check: bool) -> SyncReport:
+        assert self._index is not None  # noqa: S101 - reason: the one in memory was made when the handle was
+        names, _ = moved(self._index.collections, self.directory)
+        found: dict[str, CollectionSync] = {}
+        if names and not check:
+            with self._index.transaction(full=False):
+                found = Syncer(self._index, self.directory).all()
+        return SyncReport(stale=bool(names), collections=_told(found), notes=tuple(self.notes))
+
+    def _sync(self, *, check: bool, rebuild: bool) -> SyncReport:
+        self._built_now()
+        with self.session() as session:
+            index = session.index
+            self._settle_marks(session)
+            built = self._built_now()
+            _, strays = self.directory.journals()
+            notes = [*self.notes, *(f"{name}: no collection name, so it is not served" for name in strays)]
+            if built is not None:
+                found = built
+                stale = False
+            else:
+                names, unsettled = moved(index.collections, self.directory, large=1)
+                stale = bool(names)
+                found = {}
+                if names or unsettled or rebuild:
+                    found = self._look(session, check=check, rebuild=rebuild)
+            if not check:
+                found = self._flush_and_tell(session, found)
+            self._reader = self._reader or self._open_reader()
+            return SyncReport(
+                stale=stale,
+                rebuilt=rebuild or built is not None,
+                collections=_told(found),
+                notes=tuple(notes),
+            )
+
+    def _built_now(self) -> dict[str, CollectionSync] | None:
+        """What building an index has read since the last call; None when none was built."""
+        built, self._built = self._built, None
+        return built
+
+    def _look(self, session: Session, *, check: bool, rebuild: bool) -> dict[str, CollectionSync]:
+        found: dict[str, CollectionSync] = {}
+        try:
+            with session.index.transaction(full=False):
+                found = session.syncer.all()
+                if rebuild:
+                    found |= {name: session.syncer.rebuild(name) for name in list(session.index.collections)}
+                if check:
+                    raise _OnlyLooking  # noqa: TRY301 - reason: to leave the transaction, which takes it back
+        except _OnlyLooking:
+            pass
+        return found
+
+    def _flush_and_tell(self, session: Session, found: dict[str, CollectionSync]) -> dict[str, CollectionSync]:
+        waiting = dict(session.index.waiting)
+        self._flush(session)
+        for name, count in waiting.items():
+            if name in found:
+                found[name] = msgspec.structs.replace(found[name], flushed=count)
+            else:
+                found[name] = CollectionSync(how=How.FRESH, flushed=count)
+        return found
+
+    @contextmanager
+    def consistent(self) -> Generator[tuple[sqlite3.Connection, dict[str, Collection]]]:
+        """The index and its catalogue, while no other handle can change them or the files."""
+        if self._read_only:
+            yield self.reader.db, self.reader.collections
+            return
+        with self.session() as session:
+            self._settle_marks(session)
+            yield session.index.db, session.index.collections
+
+    def redeclare(self, wanted: Declaration) -> None:
+        """Make a collection's declaration exactly *wanted*, and fill its rows anew from its file."""
+        self.sync()
+        with self.session() as session:
+            try:
+                with session.index.transaction(full=True):
+                    application = self.application(session, append_all=False)
+                    application.declare(wanted, exactly=True)
+                    application.finish()
+                    session.syncer.rebuild(wanted.collection)
+            except CommitError as error:
+                self._broke(error)
+                raise WriteUncertainError(f"COMMIT failed: {error}") from error
+            self._flush(session)
+
+    def application(self, session: Session, *, append_all: bool) -> Application:
+        """What applies ops in a transaction of *session*; see `Application`."""
+        return Application(
+            session.index,
+            self.directory,
+            session.syncer,
+            coalesce=self.config.coalesce,
+            append_all=append_all,
+            wanted=self.wanted,
+        )
+
+    def is_stale(self) -> bool:
+        """Whether a file is not what the index knows. Changes nothing and takes no lock."""
+        known = dict(self.reader.collections)
+        if self._index is not None:
+            known |= self._index.marked(known)
+        names, _ = moved(known, self.directory)
+        return bool(names)
+
+    def declaration(self, name: str) -> Declaration:
+        """What the store has declared the collection to be."""
+        return self.reader.declaration(name)
+
+
+class _OnlyLooking(Exception):  # noqa: N818 - reason: it is no error
+    """Takes a transaction back that was made to see what it would do."""
+
+
+def _told(found: dict[str, CollectionSync]) -> dict[str, CollectionSync]:
+    """Those of which there is something to tell."""
+    return {name: one for name, one in found.items() if one.how != How.FRESH or one.flushed}
+
+
+def _writes_several(op: Op) -> bool:
+    return isinstance(op, Batch | CreateMany | DeleteWhere | Delete | Declare)
+
+
+def _names(op: Op) -> set[str]:
+    """The collections that an op names."""
+    if isinstance(op, Batch):
+        return {name for part in op.ops for name in _names(part)}
+    if isinstance(op, CreateMany):
+        return {draft.collection for draft in op.drafts}
+    if isinstance(op, Declare):
+        return {TYPES, op.declaration.collection}
+    return {op.draft.collection if isinstance(op, Create | Put | Update) else op.collection}
+
+
+def _monotonic_ms() -> float:
+    return time.monotonic() * 1_000

@@ -1,0 +1,675 @@
+"""The engine's face: typed records in, typed records out, blocking.
+
+`taskstore_async.StateManager` has the same calls for coroutines.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, Self, TypeVar, cast, overload
+
+import msgspec
+
+from taskstore_async.core.ids import resolve_prefix
+from taskstore_async.core.query import Cursor, Filter, Query
+from taskstore_async.core.record import Document, Record, Registry, declaration_of
+from taskstore_async.core.schedule import Durability, SyncConfig
+from taskstore_async.core.write import draft, load, load_document
+from taskstore_async.errors import StaleWriteError, TaskStoreError, UnreadableRecordError
+from taskstore_async.storage import inspection
+from taskstore_async.storage.check import check, problems_of
+from taskstore_async.storage.claims import claim_op, draft_of_modified, renew_op
+from taskstore_async.storage.compact import GRACE_MS, compact
+from taskstore_async.storage.directory import Directory
+from taskstore_async.storage.engine import Engine
+from taskstore_async.storage.importing import OnConflict, import_lines
+from taskstore_async.storage.ops import (
+    Applied,
+    Batch,
+    Claimed,
+    Create,
+    CreateMany,
+    Declare,
+    Delete,
+    DeleteWhere,
+    Put,
+    Release,
+    Stored,
+    Update,
+)
+from taskstore_async.storage.reports import Listing, Unreadable, Version
+from taskstore_async.storage.rows import Found, values_of
+
+if TYPE_CHECKING:
+    import builtins
+    import os
+    from collections.abc import Callable, Generator, Iterable, Iterator
+    from pathlib import Path
+
+    from taskstore_async.core.declaration import Declaration
+    from taskstore_async.core.record import AnyRecord
+    from taskstore_async.core.write import Draft
+    from taskstore_async.storage.ops import Op
+    from taskstore_async.storage.reports import (
+        CheckReport,
+        CollectionInfo,
+        CompactReport,
+        FlushReport,
+        ImportReport,
+        StoreInfo,
+        StoreStats,
+        SyncReport,
+    )
+
+__all__ = ["BatchWriter", "Lease", "Store", "declare"]
+
+R = TypeVar("R", bound=Record)
+A = TypeVar("A", bound="Record | Document")
+_PAGE = 500
+
+
+class Lease(msgspec.Struct, frozen=True):
+    """A record that is claimed.
+
+    Attributes:
+        record: As it is stored now.
+        token: The fencing token: pass it to the writes that only the owner may make.
+        until_ms: When the lease ends unless it is renewed, milliseconds since the epoch (UTC).
+    """
+
+    record: Any
+    token: int
+    until_ms: int
+
+
+class Store:
+    """A blocking handle on a store, for one thread at a time; `StateManager` is the one that coroutines await.
+
+    Open it with `Store.open`. A collection is named by its record type, or by its name for untyped access, which
+    gives `Document` records.
+    """
+
+    def __init__(self, engine: Engine, *, durability: Durability) -> None:
+        self._engine = engine
+        self._durability = durability
+
+    # -- life -----------------------------------------------------------------------------------------------
+
+    @classmethod
+    def open(
+        cls,
+        path: str | os.PathLike[str] = ".",
+        *,
+        records: Iterable[type[Record]] = (),
+        sync: SyncConfig | None = None,
+        durability: Durability = Durability.INDEX,
+        create: bool = True,
+        lock_timeout_s: float = 10.0,
+    ) -> Self:
+        """Open the store at *path*, and bring its index up to date.
+
+        Args:
+            path: The directory that holds or will hold ``.taskstore/``, or a store directory itself.
+            records: Types to declare now; others are declared at their first write.
+            sync: When writes are exported to the journal.
+            durability: What acknowledged means, unless a call says otherwise.
+            create: Make the store when there is none.
+            lock_timeout_s: Seconds a call may wait for other processes.
+
+        Raises:
+            NoStoreError: There is none, and *create* is false.
+            StoreVersionError: It has a newer format.
+            StoreLockedError: Another process held the lock for too long.
+            DeclarationConflictError: A type defines a field differently from the store.
+            InvalidRecordTypeError, InvalidNameError: A type cannot be used.
+        """
+        registry = Registry(records)
+        directory = Directory.at(path, create=create)
+        engine = Engine(directory, config=sync or SyncConfig(), deadline_s=lock_timeout_s)
+        store = cls(engine, durability=durability)
+        try:
+            declare(engine, registry, durability)
+        except BaseException:
+            engine.close()
+            raise
+        return store
+
+    @classmethod
+    @contextmanager
+    def temporary(
+        cls,
+        *,
+        records: Iterable[type[Record]] = (),
+        sync: SyncConfig | None = None,
+        durability: Durability = Durability.INDEX,
+    ) -> Generator[Self]:
+        """A store in a temporary directory that goes with it; for tests."""
+        with (
+            tempfile.TemporaryDirectory(prefix="taskstore-") as folder,
+            cls.open(folder, records=records, sync=sync, durability=durability) as store,
+        ):
+            yield store
+
+    def close(self) -> None:
+        """Flush and close. Closing again does nothing.
+
+        Raises:
+            FlushError, StoreBrokenError, CollectionClosedError: What waits could not be written; the handle is closed.
+        """
+        self._engine.close()
+
+    def __enter__(self) -> Self:
+        """Enter the block at whose end the store is closed."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Flush and close."""
+        self.close()
+
+    @property
+    def path(self) -> Path:
+        """The store directory."""
+        return self._engine.directory.path
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What a person should know about how the store was opened."""
+        return tuple(self._engine.notes)
+
+    # -- reading --------------------------------------------------------------------------------------------
+
+    @overload
+    def get(self, target: type[R], record_id: str) -> R | None: ...
+    @overload
+    def get(self, target: str, record_id: str) -> Document | None: ...
+    def get(self, target: type[Record] | str, record_id: str) -> Record | Document | None:
+        """The record, or None when there is none.
+
+        Raises:
+            UnreadableRecordError: It is there, and does not fit the type.
+        """
+        name, _ = self._known(target)
+        found = self._engine.read(lambda reader: reader.get(name, record_id))
+        return None if found is None else _loaded(target, found)
+
+    def line(self, target: type[Record] | str, record_id: str) -> bytes | None:
+        """The bytes that stand for the record in the journal, or will; None when there is none."""
+        name, _ = self._known(target)
+        found = self._engine.read(lambda reader: reader.get(name, record_id))
+        return None if found is None else found.raw
+
+    def resolve(self, target: type[Record] | str, prefix: str) -> str:
+        """The id that *prefix* is, or is the beginning of.
+
+        Raises:
+            NotFoundError: There is none.
+            AmbiguousIdError: There are several.
+        """
+        name, _ = self._known(target)
+        if self._engine.read(lambda reader: reader.get(name, prefix)) is not None:
+            return prefix
+        return resolve_prefix(prefix, self._engine.read(lambda reader: reader.ids(name)), collection=name)
+
+    @overload
+    def list(
+        self, target: type[R], *filters: Filter, order_by: str | None = ..., limit: int | None = ..., offset: int = ...
+    ) -> builtins.list[R]: ...
+    @overload
+    def list(
+        self, target: str, *filters: Filter, order_by: str | None = ..., limit: int | None = ..., offset: int = ...
+    ) -> builtins.list[Document]: ...
+    def list(
+        self,
+        target: type[Record] | str,
+        *filters: Filter,
+        order_by: str | None = None,
+        limit: int | None = None,
+        offset: int = 0,
+    ) -> builtins.list[Any]:
+        """The records for which all *filters* hold.
+
+        Args:
+            target: The collection.
+            filters: `eq`, `gt`, `in_` and so on.
+            order_by: A field, with ``-`` before it for descending; by id when there is none. Ties are by id.
+            limit: At most so many.
+            offset: Without the first so many.
+
+        Raises:
+            InvalidFilterError: A filter, the order or the page cannot mean anything.
+            UnreadableRecordError: A record does not fit the type; see `list_tolerant`.
+        """
+        return [
+            _loaded(target, found)
+            for found in self.lines(target, *filters, order_by=order_by, limit=limit, offset=offset)
+        ]
+
+    def lines(
+        self,
+        target: type[Record] | str,
+        *filters: Filter,
+        order_by: str | None = None,
+        limit: int | None = None,
+        offset: int = 0,
+        after: Cursor | None = None,
+    ) -> builtins.list[Found]:
+        """The same as `list`, as stored lines."""
+        name, declaration = self._known(target)
+        query = Query(filters, order_by=order_by, limit=limit, offset=offset, after=after)
+        return self._engine.read(lambda reader: reader.find(name, query, declaration=declaration))
+
+    @overload
+    def iterate(self, target: type[R], *filters: Filter, order_by: str | None = ...) -> Iterator[R]: ...
+    @overload
+    def iterate(self, target: str, *filters: Filter, order_by: str | None = ...) -> Iterator[Document]: ...
+    def iterate(self, target: type[Record] | str, *filters: Filter, order_by: str | None = None) -> Iterator[Any]:
+        """The same as `list`, fetched page by page; a record that changes meanwhile may be seen as either version."""
+        return (_loaded(target, found) for found in self.iterate_lines(target, *filters, order_by=order_by))
+
+    def iterate_lines(
+        self, target: type[Record] | str, *filters: Filter, order_by: str | None = None
+    ) -> Iterator[Found]:
+        """The same as `iterate`, as stored lines."""
+        name, declared = self._known(target)
+        declaration = declared or self._engine.declaration(name)
+        after: Cursor | None = None
+        while page := self.lines(target, *filters, order_by=order_by, limit=_PAGE, after=after):
+            yield from page
+            if len(page) < _PAGE:
+                return
+            after = Cursor.at(order_by, page[-1].id, values_of(page[-1], declaration))
+
+    def count(self, target: type[Record] | str, *filters: Filter) -> int:
+        """How many records there are for which all *filters* hold."""
+        name, declaration = self._known(target)
+        query = Query(filters)
+        return self._engine.read(lambda reader: reader.count(name, query, declaration=declaration))
+
+    def list_tolerant(self, target: type[Record] | str, *filters: Filter, order_by: str | None = None) -> Listing:
+        """What can be read as the type, and what cannot, with the reason: records that do not fit, and bad lines."""
+        records: list[Any] = []
+        unreadable: list[Unreadable] = []
+        for found in self.lines(target, *filters, order_by=order_by):
+            try:
+                records.append(_loaded(target, found))
+            except UnreadableRecordError as error:
+                unreadable.append(Unreadable(found.id, error.reason))
+        name, _ = self._known(target)
+        problems = problems_of(self._engine, name)
+        unreadable += [Unreadable(None, p.reason, p.line, p.offset) for p in problems if not p.served]
+        return Listing(records, unreadable)
+
+    def history(self, target: type[Record] | str, record_id: str) -> builtins.list[Version]:
+        """The versions of a record, oldest first: those in the journal, then those that wait to be flushed.
+
+        It begins at the last compaction, and is complete when every version was flushed for itself
+        (`Durability.JOURNAL`, or ``coalesce=False``).
+        """
+        name, _ = self._known(target)
+        return inspection.history(self._engine, name, record_id)
+
+    # -- writing --------------------------------------------------------------------------------------------
+
+    def create(self, record: A, *, durability: Durability | None = None) -> A:
+        """Store a new record, and return it as it is stored.
+
+        Raises:
+            AlreadyExistsError: There is a record with this id.
+            UniqueError, MissingReferenceError: A rule of the declaration is broken.
+            InvalidRecordError, InvalidIdError, LimitExceededError: It cannot be stored at all.
+            CollectionClosedError: The journal is damaged.
+            WriteFailedError, StoreLockedError, StoreReadOnlyError, StoreBrokenError: Nothing was written.
+            WriteUncertainError: It is not known whether it was.
+        """
+        return self._stored(record, self._one(Create(self._draft(record)), durability))
+
+    def put(self, record: A, *, token: int | None = None, durability: Durability | None = None) -> A:
+        """Store a record, whatever is there, and return it as it is stored.
+
+        Args:
+            record: A typed one keeps the stored fields that its type does not know; a document replaces all.
+            token: The fencing token of the lease under which this is done.
+            durability: Instead of the handle's.
+
+        Raises:
+            ClaimLostError: The lease has ended.
+            TaskStoreError: As for `create`, except that it may exist.
+        """
+        return self._stored(record, self._one(Put(self._draft(record), token), durability))
+
+    def update(self, record: A, *, token: int | None = None, durability: Durability | None = None) -> A:
+        """Store a new version of the record that *record* was made from, and return it as it is stored.
+
+        Raises:
+            NotFoundError: There is no such record.
+            StaleWriteError: Somebody changed it since it was read.
+            TaskStoreError: As for `put`.
+        """
+        return self._stored(record, self._one(Update(self._draft(record), token), durability))
+
+    @overload
+    def modify(
+        self, target: type[R], record_id: str, function: Callable[[R], R], *, durability: Durability | None = ...
+    ) -> R: ...
+    @overload
+    def modify(
+        self,
+        target: str,
+        record_id: str,
+        function: Callable[[Document], Document],
+        *,
+        durability: Durability | None = ...,
+    ) -> Document: ...
+    def modify(
+        self,
+        target: type[Record] | str,
+        record_id: str,
+        function: Callable[[Any], Any],
+        *,
+        durability: Durability | None = None,
+    ) -> Any:
+        """Read a record, change it with *function*, and store it; again, when somebody else was faster.
+
+        Raises:
+            NotFoundError: There is no such record.
+            InvalidIdError: *function* returned another record.
+            TaskStoreError: As for `update`, except that it cannot be stale.
+        """
+        while True:
+            current: Any = self.get(target, record_id)
+            if current is None:
+                raise inspection.not_found(self._engine, self._known(target)[0], record_id)
+            changed = function(current)
+            made = draft_of_modified(self._draft(changed), current)
+            try:
+                return self._stored(changed, self._one(Update(made), durability))
+            except StaleWriteError:
+                continue
+
+    def delete(
+        self,
+        target: type[Record] | str,
+        record_id: str,
+        *,
+        if_updated_at: int | None = None,
+        token: int | None = None,
+        durability: Durability | None = None,
+    ) -> None:
+        """Delete a record, and what the declarations say goes with it.
+
+        Args:
+            target: The collection.
+            record_id: Which.
+            if_updated_at: Only if this is still its version.
+            token: The fencing token of the lease under which this is done.
+            durability: Instead of the handle's.
+
+        Raises:
+            NotFoundError: There is no such record.
+            StaleWriteError: It has another version.
+            ReferencedError: Others name it, and their reference says ``restrict``.
+        """
+        name, _ = self._known(target)
+        self._one(Delete(name, record_id, expected_at=if_updated_at, token=token), durability)
+
+    def delete_where(self, target: type[Record] | str, *filters: Filter, durability: Durability | None = None) -> int:
+        """Delete every record for which all *filters* hold, all or none; returns how many were found.
+
+        Raises:
+            ReferencedError: As for `delete`; then none was deleted.
+        """
+        name, _ = self._known(target)
+        return cast("int", self._one(DeleteWhere(name, Query(filters)), durability))
+
+    def create_many(self, records: Iterable[Record | Document], *, durability: Durability | None = None) -> int:
+        """Create many records, all or none, in one transaction; returns how many."""
+        drafts = tuple([self._draft(record) for record in records])
+        return cast("int", self._one(CreateMany(drafts), durability)) if drafts else 0
+
+    @contextmanager
+    def batch(self, *, durability: Durability | None = None) -> Generator[BatchWriter]:
+        """Collect changes to any collections, and make them all at the end of the block, or none.
+
+        Nothing is written when the block raises.
+        """
+        writer = BatchWriter(self._draft)
+        yield writer
+        if writer.ops:
+            writer.results = cast("tuple[Stored | None, ...]", self._one(Batch(tuple(writer.ops)), durability))
+
+    def claim(
+        self,
+        target: type[Record] | str,
+        *filters: Filter,
+        owner: str,
+        lease_ms: int = 60_000,
+        set: dict[str, object] | None = None,  # noqa: A002 - reason: the public name
+        order_by: str | None = None,
+        durability: Durability | None = None,
+    ) -> Lease | None:
+        """Take the first record for which all *filters* hold and that nobody has a live lease on.
+
+        Args:
+            target: The collection.
+            filters: Which records may be taken.
+            owner: Who takes it; for people to read. Not blank.
+            lease_ms: How long, unless it is renewed. > 0.
+            set: Fields to change at the same time.
+            order_by: Which comes first.
+            durability: Instead of the handle's.
+
+        Returns:
+            The record and the lease; None when there is none to take.
+
+        Raises:
+            InvalidRecordError: *set* has a value that its field cannot have; nothing was claimed.
+            UnreadableRecordError: The record does not fit the type. It is leased, so that the next call finds another.
+            TaskStoreError: As for `put`.
+        """
+        self._known(target)
+        op = claim_op(target, filters, owner=owner, lease_ms=lease_ms, changes=set or {}, order_by=order_by)
+        claimed = cast("Claimed | None", self._one(op, durability))
+        if claimed is None:
+            return None
+        record = _loaded(target, Found("", claimed.stored.raw, claimed.stored.instant))
+        return Lease(record, claimed.token, claimed.until_ms)
+
+    def renew(self, target: type[Record] | str, record_id: str, *, token: int, lease_ms: int = 60_000) -> int:
+        """Extend a lease by *lease_ms* from now; returns when it ends (ms).
+
+        Raises:
+            ClaimLostError: It has ended.
+        """
+        op = renew_op(self._known(target)[0], record_id, token=token, lease_ms=lease_ms)
+        return cast("int", self._one(op, None))
+
+    def release(self, target: type[Record] | str, record_id: str, *, token: int) -> None:
+        """End a lease before its time.
+
+        Raises:
+            ClaimLostError: It has ended.
+        """
+        self._one(Release(self._known(target)[0], record_id, token), None)
+
+    # -- files ----------------------------------------------------------------------------------------------
+
+    def flush(self) -> FlushReport:
+        """Write everything acknowledged before to the journal, fsynced."""
+        return self._engine.flush()
+
+    def sync(self, *, check: bool = False, rebuild: bool = False) -> SyncReport:
+        """Import what moved in the files, then flush.
+
+        Args:
+            check: Only tell what would be done.
+            rebuild: Read every file anew, whatever is known of it.
+        """
+        return self._engine.sync(check=check, rebuild=rebuild)
+
+    def is_stale(self) -> bool:
+        """Whether a file is not what the index knows."""
+        return self._engine.is_stale()
+
+    def rebuild_indexes(self, record_type: type[Record]) -> int:
+        """Make the store's declaration exactly what *record_type* says, and fill its index anew.
+
+        Returns:
+            How many records can be read as the type; each of the first ten others is named in a warning.
+        """
+        return inspection.rebuild_indexes(self._engine, record_type)
+
+    def compact(self, target: type[Record] | str | None = None, *, grace_ms: int = GRACE_MS) -> CompactReport:
+        """Leave only the latest line of each record in the journals, and tombstones younger than *grace_ms*.
+
+        Lines that cannot be read are moved to ``quarantine/``.
+        """
+        return compact(self._engine, None if target is None else self._known(target)[0], grace_ms=grace_ms)
+
+    def check(self) -> CheckReport:
+        """Prove that the index is what the journals and the outbox say, and report whatever else is wrong."""
+        return check(self._engine)
+
+    def import_lines(
+        self,
+        collection: str,
+        data: Iterable[bytes],
+        *,
+        source: str = "<import>",
+        on_conflict: OnConflict = "fail",
+        progress: Callable[[int, int], None] | None = None,
+    ) -> ImportReport:
+        """Take records from the lines of another JSONL file, keeping their bytes and stamps where that can be.
+
+        Args:
+            collection: Where they go.
+            data: The file, in chunks of any size.
+            source: What reports call it.
+            on_conflict: What to do with a record that is stored with other content: ``fail`` (before anything is
+                written), ``skip``, ``replace``, or ``newer`` (the higher stamp wins).
+            progress: Called with how many records of how many are written.
+
+        Raises:
+            ImportConflictError: There are conflicts, and *on_conflict* is ``fail``.
+        """
+        return import_lines(self._engine, collection, data, source=source, on_conflict=on_conflict, progress=progress)
+
+    def collections(self) -> builtins.list[CollectionInfo]:
+        """The collections and what is in them."""
+        return inspection.collections(self._engine)
+
+    def stats(self) -> StoreStats:
+        """Counts and sizes."""
+        return inspection.stats(self._engine)
+
+    def info(self) -> StoreInfo:
+        """Where the store is and how it is kept."""
+        return inspection.info(self._engine)
+
+    def declaration(self, target: type[Record] | str) -> Declaration:
+        """What the store has declared about a collection."""
+        return self._engine.declaration(self._known(target)[0])
+
+    # -- inside ---------------------------------------------------------------------------------------------
+
+    def _known(self, target: type[Record] | str) -> tuple[str, Declaration | None]:
+        """The collection's name, and what the type declares, which the store may not know yet."""
+        if isinstance(target, str):
+            return target, None
+        declaration = declaration_of(target)
+        if self._engine.wanted.get(declaration.collection) is not declaration:
+            self._use(declaration)
+        return declaration.collection, declaration
+
+    def _use(self, declaration: Declaration) -> None:
+        """Have a type's declaration written with its first record; refuse it now if it contradicts the store's."""
+        self._engine.declaration(declaration.collection).adopt(declaration)
+        self._engine.wanted[declaration.collection] = declaration
+
+    def _draft(self, record: AnyRecord) -> Draft:
+        if isinstance(record, Record):
+            self._known(type(record))
+        return draft(record)
+
+    def _one(self, op: Op, durability: Durability | None) -> object:
+        (answer,) = self._engine.commit([op], durability=Durability(durability or self._durability))
+        try:
+            self._engine.flush_if_due()
+        except TaskStoreError as error:  # this write is safe in the index; stats and the next flush tell
+            if str(error) not in self._engine.notes:
+                self._engine.notes.append(str(error))
+        if isinstance(answer, Applied):
+            return answer.value
+        raise answer.error
+
+    def _stored(self, record: A, stored: object) -> A:
+        assert isinstance(stored, Stored)  # noqa: S101 - reason: what these ops answer
+        found = Found(record.id, stored.raw, stored.instant)
+        target = record.collection if isinstance(record, Document) else type(record)
+        return cast("A", _loaded(target, found))
+
+
+def declare(engine: Engine, registry: Registry, durability: Durability) -> None:
+    """Add to the store's declarations what the types say, where the store can be written.
+
+    Raises:
+        DeclarationConflictError: A type defines a field differently from the store.
+        TaskStoreError: As for `Engine.commit`.
+    """
+    ops: list[Op] = []
+    stored = engine.reader.collections
+    for declaration in registry.declarations:
+        there = stored.get(declaration.collection)
+        if there is None or there.declaration.adopt(declaration) != there.declaration:
+            ops.append(Declare(declaration))
+    if ops and engine.directory.writable:
+        for answer in engine.commit(ops, durability=durability):
+            if not isinstance(answer, Applied):
+                raise answer.error
+    engine.wanted.update({one.collection: one for one in registry.declarations})
+
+
+class BatchWriter:
+    """Collects the changes of a batch.
+
+    Attributes:
+        types: The record types that were used.
+        ops: What was asked for, in order.
+        results: What was stored, in order, once the block has ended; None for a delete.
+    """
+
+    def __init__(self, make_draft: Callable[[AnyRecord], Draft]) -> None:
+        self.ops: list[Create | Put | Update | Delete] = []
+        self.types: set[type[Record]] = set()
+        self.results: tuple[Stored | None, ...] = ()
+        self._make_draft = make_draft
+
+    def _draft(self, record: AnyRecord) -> Draft:
+        if isinstance(record, Record):
+            self.types.add(type(record))
+        return self._make_draft(record)
+
+    def create(self, record: AnyRecord) -> None:
+        """As `Store.create`."""
+        self.ops.append(Create(self._draft(record)))
+
+    def put(self, record: AnyRecord, *, token: int | None = None) -> None:
+        """As `Store.put`."""
+        self.ops.append(Put(self._draft(record), token))
+
+    def update(self, record: AnyRecord, *, token: int | None = None) -> None:
+        """As `Store.update`."""
+        self.ops.append(Update(self._draft(record), token))
+
+    def delete(
+        self, target: type[Record] | str, record_id: str, *, if_updated_at: int | None = None, token: int | None = None
+    ) -> None:
+        """As `Store.delete`."""
+        name = target if isinstance(target, str) else declaration_of(target).collection
+        self.ops.append(Delete(name, record_id, expected_at=if_updated_at, token=token))
+
+
+def _loaded(target: type[Record] | str, found: Found) -> Any:  # noqa: ANN401 - reason: what target says
+    if isinstance(target, str):
+        return load_document(target, found.raw, found.instant)
+    return load(target, found.raw, found.instant)

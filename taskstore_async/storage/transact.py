@@ -1,0 +1,35 @@
+"""A transaction outside the path of a write, and what becomes of its errors."""
+
+from __future__ import annotations
+
+import sqlite3
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from taskstore_async.errors import WriteFailedError, WriteUncertainError
+from taskstore_async.storage.index import CommitError
+
+if TYPE_CHECKING:
+    from collections.abc import Generator
+
+    from taskstore_async.storage.engine import Engine, Session
+
+__all__ = ["transaction"]
+
+
+@contextmanager
+def transaction(engine: Engine, session: Session, *, full: bool) -> Generator[None]:
+    """One transaction of *session*; see `Index.transaction`.
+
+    Raises:
+        WriteUncertainError: COMMIT failed; nobody writes until the engine has compared what is there.
+        WriteFailedError: SQLite refused something; nothing was changed.
+    """
+    try:
+        with session.index.transaction(full=full):
+            yield
+    except CommitError as error:
+        engine.break_off(f"a failed COMMIT ({error})")
+        raise WriteUncertainError(f"COMMIT failed: {error}") from error
+    except sqlite3.Error as error:
+        raise WriteFailedError(str(engine.directory.index), str(error)) from error

@@ -1,0 +1,197 @@
+from __future__ import annotations
+
+import sqlite3
+from contextlib import closing
+from typing import TYPE_CHECKING
+
+import pytest
+
+from taskstore_async.core.record import Document
+from taskstore_async.storage import check as checking
+from taskstore_async.storage.store import Store
+
+from .samples import ALL, QUIET, Note, Plan, Step, tamper
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[Store]:
+    with Store.open(tmp_path, records=ALL, sync=QUIET) as opened:
+        opened.create(Plan(id="p", title="x", status="open", priority=1, slug="s"))
+        opened.create(Plan(id="q"))
+        opened.delete(Plan, "q")
+        opened.flush()
+        opened.create(Plan(id="waits", status="open"))
+        yield opened
+
+
+def kinds(store: Store) -> list[str]:
+    return [one.kind for one in store.check().problems]
+
+
+class TestDifferences:
+    """An index that is not what its files and its outbox say is found, and a rebuild mends it."""
+
+    @pytest.mark.parametrize(
+        ("sql", "values"),
+        [
+            ("UPDATE {plans} SET line = ? WHERE id = 'p'", (b'{"id":"p","updated_at":5}',)),
+            ("UPDATE {plans} SET ms = ms + 1 WHERE id = 'p'", ()),
+            ("UPDATE {plans} SET ns = 1 WHERE id = 'p'", ()),
+            ("UPDATE {plans} SET dead = 1 WHERE id = 'p'", ()),
+            ("UPDATE {plans} SET c0 = 'closed' WHERE id = 'p'", ()),
+            ("UPDATE {plans} SET c1 = 1.0 WHERE id = 'p'", ()),
+            ("UPDATE {plans} SET c2 = NULL WHERE id = 'p'", ()),
+            ("DELETE FROM {plans} WHERE id = 'p'", ()),
+            ("DELETE FROM {plans} WHERE id = 'q'", ()),
+            ("UPDATE {plans} SET id = 'other' WHERE id = 'p'", ()),
+            (
+                "INSERT INTO {plans} (id, ms, ns, dead, pending, line) VALUES ('ghost', 1, 0, 0, 0, ?)",
+                (b'{"id":"ghost","updated_at":1}',),
+            ),
+        ],
+    )
+    def test_a_changed_row_is_found_and_mended(self, store: Store, sql: str, values: tuple[object, ...]) -> None:
+        truth = store.list(Plan)
+        assert store.check().ok
+        tamper(store, sql, *values)
+        report = store.check()
+        assert not report.ok
+        assert "difference" in {one.kind for one in report.problems}
+        store.sync(rebuild=True)
+        assert store.check().ok
+        assert store.list(Plan) == truth
+
+    def test_nothing_is_changed_by_looking(self, store: Store) -> None:
+        before = sorted((path.name, path.read_bytes()) for path in store.path.glob("*.jsonl"))
+        assert store.check().ok
+        assert sorted((path.name, path.read_bytes()) for path in store.path.glob("*.jsonl")) == before
+        report = store.check()
+        assert (report.collections, report.records, report.problems) == (3, 2, ())
+
+    def test_a_pending_line_that_was_lost_is_found(self, store: Store) -> None:
+        tamper(store, "UPDATE log SET origin = 2 WHERE id = 'waits'")
+        (finding,) = store.check().problems
+        assert (finding.kind, finding.record_id) == ("difference", "waits")
+
+    def test_another_layout_than_the_declared_is_found(self, store: Store) -> None:
+        tamper(store, "UPDATE collection SET declaration = ? WHERE name = 'notes'", b'{"fields":{},"local":false}')
+        assert kinds(store) == ["difference"]
+        store.sync(rebuild=True)
+
+    def test_a_file_that_was_edited_or_is_new_is_found(self, store: Store) -> None:
+        (store.path / "things.jsonl").write_bytes(b'{"id":"a"}\n')
+        with (store.path / "plans.jsonl").open("ab") as file:
+            file.write(b'{"id":"foreign","updated_at":1}\n')
+        assert kinds(store) == ["difference", "stale"]
+        store.sync()
+        assert store.check().ok
+
+    def test_a_damaged_database_is_reported_not_raised(self) -> None:
+        class Damaged:
+            def execute(self, sql: str) -> object:
+                raise sqlite3.DatabaseError(f"database disk image is malformed ({sql})")
+
+        (finding,) = checking._integrity(Damaged())  # type: ignore[arg-type]  # reason: what a damaged one does
+        assert (finding.kind, finding.error) == ("index", True)
+        assert "malformed" in finding.message
+
+    def test_what_sqlite_finds_is_reported(self, store: Store) -> None:
+        with closing(sqlite3.connect(store.path / "store.db")) as db:
+            (rows,) = db.execute("SELECT rows FROM collection WHERE name = 'plans'").fetchone()
+            db.execute("PRAGMA writable_schema = ON")
+            db.execute(
+                "UPDATE sqlite_schema SET sql = replace(sql, 'ns INTEGER NOT NULL', 'ns INTEGER CHECK (ns > 5)') "
+                "WHERE name = ?",
+                (rows,),
+            )
+            db.execute("PRAGMA schema_version = 999")
+            db.commit()
+        found = [one for one in store.check().problems if one.kind == "index"]
+        assert found
+        assert "CHECK" in found[0].message
+
+
+class TestFiles:
+    """Every line that cannot be read is reported with file, line, offset and reason."""
+
+    def test_bad_lines_and_lines_beyond_a_limit(self, store: Store) -> None:
+        text = b'{"id":"a"}\nbad\n{"id":" "}\n{"id":"b","updated_at":-5}\n[]\n'
+        (store.path / "things.jsonl").write_bytes(text)
+        store.sync()
+        found = [(one.kind, one.file, one.line, one.offset, one.error) for one in store.check().problems]
+        assert found == [
+            ("bad-line", "things.jsonl", 2, text.index(b"bad"), True),
+            ("line", "things.jsonl", 3, text.index(b'{"id":" "'), False),
+            ("line", "things.jsonl", 4, text.index(b'{"id":"b"'), False),
+            ("bad-line", "things.jsonl", 5, text.index(b"[]"), True),
+        ]
+        assert all(one.message.startswith(f"things.jsonl:{one.line}: ") for one in store.check().problems)
+
+    def test_closed_files_links_and_strays(self, store: Store, tmp_path: Path) -> None:
+        (store.path / "closed.jsonl").write_bytes(b"garbage\n")
+        (store.path / "Bad Name.jsonl").write_bytes(b'{"id":"a"}\n')
+        (tmp_path / "elsewhere").write_bytes(b'{"id":"a"}\n')
+        (store.path / "linked.jsonl").symlink_to(tmp_path / "elsewhere")
+        store.sync()
+        assert kinds(store) == ["stray", "bad-line", "closed", "no-journal"]
+        (unreadable,) = store.list_tolerant("linked").unreadable
+        assert "no file that can be read" in unreadable.reason
+
+    def test_a_journal_that_wants_compaction_is_worth_a_word(
+        self, store: Store, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        (store.path / "things.jsonl").write_bytes(b'{"id":"a","updated_at":1}\n' * 200)
+        store.sync()
+        assert [(one.kind, one.error) for one in store.check().problems] == [("many-lines", False)]
+        monkeypatch.setattr(checking, "_LARGE_BYTES", 1_000)
+        report = store.check()
+        assert report.ok
+        assert [one.kind for one in report.problems] == ["large", "many-lines"]
+        store.compact("things")
+        assert store.check().problems == ()
+
+    def test_there_is_an_end_to_what_is_listed(self, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(checking, "_LISTED", 3)
+        (store.path / "things.jsonl").write_bytes(b'{"id":"a","updated_at":1}\n' + b"bad\n" * 10)
+        store.sync()
+        assert kinds(store) == ["bad-line"] * 3 + ["more"]
+        assert "7" in store.check().problems[-1].message
+
+
+class TestRules:
+    """What a merge brought against the declarations is reported."""
+
+    def test_dangling_references_and_duplicates(self, store: Store) -> None:
+        store.create(Plan(id="7"))
+        store.flush()
+        with (store.path / "steps.jsonl").open("wb") as file:
+            file.write(b'{"id":"s","updated_at":1,"plan_id":"gone"}\n{"id":"t","updated_at":1,"plan_id":[1]}\n')
+            file.write(b'{"id":"u","updated_at":1,"plan_id":7}\n{"id":"v","updated_at":1,"plan_id":"q"}\n')
+        with (store.path / "plans.jsonl").open("ab") as file:
+            file.write(b'{"id":"z","updated_at":1,"slug":"s"}\n{"id":"y","updated_at":1,"slug":[1]}\n')
+            file.write(b'{"id":"x","updated_at":1,"slug":[1]}\n')
+        store.sync()
+        found = [(one.kind, one.collection, one.record_id) for one in store.check().problems]
+        assert sorted(found) == [
+            ("dangling", "steps", "s"),
+            ("dangling", "steps", "t"),
+            ("dangling", "steps", "v"),
+            ("duplicate", "plans", "z"),
+        ]
+
+    def test_a_reference_to_a_collection_that_is_not_there_dangles(self, store: Store) -> None:
+        with (store.path / "_types.jsonl").open("ab") as file:
+            file.write(b'{"id":"odd","updated_at":1,"fields":{"x":{"references":"nowhere"}}}\n')
+        (store.path / "odd.jsonl").write_bytes(b'{"id":"o","updated_at":1,"x":"y"}\n')
+        store.sync()
+        (finding,) = store.check().problems
+        assert (finding.kind, finding.record_id) == ("dangling", "o")
+        assert "nowhere/y" in finding.message
+
+    def test_our_own_writes_never_break_them(self, store: Store) -> None:
+        store.create_many([Note(id="n", plan_id="p"), Step(id="s", plan_id="p"), Document("notes", {"id": "m"})])
+        assert store.check().problems == ()
