@@ -1,0 +1,1 @@
+"""The async shell, on every loop."""
