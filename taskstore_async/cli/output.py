@@ -1,0 +1,118 @@
+"""Results, in the form that was asked for: a table on a terminal, TSV in a pipe, JSON for programs."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from enum import StrEnum
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from taskstore_async.cli.errors import say
+from taskstore_async.cli.text import escape, lay_out, tsv_cell
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+__all__ = ["Form", "Output", "cell_of"]
+
+_encode = msgspec.json.Encoder(decimal_format="number").encode
+
+
+class Form(StrEnum):
+    """What results look like."""
+
+    PEOPLE = "people"  #: stdout is a terminal
+    TSV = "tsv"  #: a row per line, without a header, cells apart by tabs
+    JSON = "json"  #: one value
+    JSONL = "jsonl"  #: a value per line
+
+
+class Output:
+    """Where the results of one command go.
+
+    Attributes:
+        form: What they look like.
+        terminal: stdout is a terminal: control characters of data are escaped, in every form.
+    """
+
+    def __init__(self, form: Form | None) -> None:
+        self.terminal = sys.stdout.isatty()
+        self.form = form or (Form.PEOPLE if self.terminal else Form.TSV)
+
+    @property
+    def for_programs(self) -> bool:
+        """Whether JSON was asked for."""
+        return self.form in {Form.JSON, Form.JSONL}
+
+    @property
+    def is_for_people(self) -> bool:
+        """Whether a person reads it on a terminal."""
+        return self.form is Form.PEOPLE
+
+    def lines(self, lines: Iterable[str]) -> None:
+        """Print *lines*, escaped where they are seen."""
+        self._write("".join(f"{escape(line) if self.terminal else line}\n" for line in lines).encode(errors="replace"))
+
+    def value(self, value: object) -> None:
+        """Print one value as JSON."""
+        self.stored([_encode(value)])
+
+    def values(self, values: Iterable[object]) -> None:
+        """Print several values as JSON: a list, or one per line."""
+        self._many([_encode(value) for value in values])
+
+    def stored(self, raws: Iterable[bytes]) -> None:
+        """Print stored lines with the bytes that they have."""
+        self._write(b"".join(self._safe(raw) + b"\n" for raw in raws))
+
+    def stored_many(self, raws: Iterable[bytes]) -> None:
+        """Print stored lines with the bytes that they have: as a list, or one per line."""
+        self._many(list(raws))
+
+    def rows(self, header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+        """Print a table: laid out with its header for people, if there are rows; else as TSV without one."""
+        if self.form is Form.PEOPLE:
+            if not rows:
+                return
+            escaped = [[escape(cell) for cell in row] for row in rows]
+            self.lines(lay_out(header, escaped, width=shutil.get_terminal_size().columns))
+        else:
+            self.lines("\t".join(map(tsv_cell, row)) for row in rows)
+
+    def facts(self, facts: Sequence[tuple[str, str]]) -> None:
+        """Print names and values: one below the other for people, else as TSV."""
+        if self.form is not Form.PEOPLE:
+            self.rows((), facts)
+            return
+        wide = max((len(name) for name, _ in facts), default=0)
+        for name, text in facts:
+            first, *more = text.split("\n")
+            self.lines([f"{name:{wide}}  {first}", *(f"{'':{wide}}  {line}" for line in more)])
+
+    def words(self, message: str) -> None:
+        """Tell a person what was done, on stderr."""
+        say(message)
+
+    def _many(self, encoded: Sequence[bytes]) -> None:
+        if self.form is Form.JSONL:
+            self.stored(encoded)
+        else:
+            self._write(b"[" + b",\n".join(map(self._safe, encoded)) + b"]\n")
+
+    def _safe(self, raw: bytes) -> bytes:
+        """JSON in which no character acts on the terminal; there, it says the same."""
+        return escape(raw.decode(errors="replace"), keep="\t").encode() if self.terminal else raw
+
+    def _write(self, data: bytes) -> None:
+        sys.stdout.flush()
+        sys.stdout.buffer.write(data)
+        sys.stdout.buffer.flush()  # here, where a closed pipe is understood
+
+
+def cell_of(value: object) -> str:
+    """A decoded JSON value as text: text as it is, nothing for null and what is missing, else JSON."""
+    if value is None or value is msgspec.UNSET:
+        return ""
+    return value if isinstance(value, str) else _encode(value).decode()

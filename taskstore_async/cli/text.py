@@ -1,0 +1,146 @@
+"""Text for people: escaped, measured, cut and laid out in columns. Pure."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+__all__ = ["clip", "escape", "human_bytes", "human_count", "human_time", "lay_out", "tsv_cell", "width_of"]
+
+# What moves a cursor, colours, rings, or turns the direction of the text around: C0, delete, C1, the separators that
+# end a line, and the marks that embed, override and isolate a direction.
+_UNSAFE: Final = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
+_SHORT: Final = {"\n": "\\n", "\t": "\\t", "\r": "\\r"}
+_TSV: Final = {"\\": "\\\\", **_SHORT}
+_GAP: Final = 2  #: columns between columns
+_LEAST: Final = 12  #: a column that has to be narrower than this, and than its content, is left out
+_MOST: Final = 40  #: wider only where there is room left
+_UNITS: Final = ("KiB", "MiB", "GiB", "TiB")
+_KIBI: Final = 1024
+
+
+def escape(text: str, *, keep: str = "") -> str:
+    r"""*text* with its control characters as ``\n``, ``\u001b`` and so on, which is what JSON calls them.
+
+    Args:
+        text: Anything.
+        keep: Characters to leave as they are.
+    """
+    return _UNSAFE.sub(lambda found: found[0] if found[0] in keep else _escaped(found[0]), text)
+
+
+def _escaped(character: str) -> str:
+    return _SHORT.get(character) or f"\\u{ord(character):04x}"
+
+
+def tsv_cell(text: str) -> str:
+    r"""*text* as one cell: a tab, a newline, a return and a backslash are ``\t``, ``\n``, ``\r`` and ``\\``."""
+    return re.sub(r"[\\\n\t\r]", lambda found: _TSV[found[0]], text)
+
+
+def width_of(text: str) -> int:
+    """How many columns of a terminal *text* takes: East Asian wide characters two, combining ones none."""
+    if text.isascii():
+        return len(text)
+    return sum(map(_width_of_character, text))
+
+
+def _width_of_character(character: str) -> int:
+    import unicodedata  # noqa: PLC0415 - reason: a large table that most output does not need
+
+    if unicodedata.category(character) in {"Mn", "Me", "Cf"}:
+        return 0
+    return 2 if unicodedata.east_asian_width(character) in "WF" else 1
+
+
+def clip(text: str, width: int) -> str:
+    """*text* in at most *width* columns; what is cut away leaves "…"."""
+    if width_of(text) <= width:
+        return text
+    taken = 0
+    for place, character in enumerate(text):
+        taken += width_of(character)
+        if taken > width - 1:
+            return text[:place] + "…"
+    return text
+
+
+def lay_out(header: Sequence[str], rows: Sequence[Sequence[str]], *, width: int) -> list[str]:
+    """A table, a line per row, as wide as its content and at most *width* columns wide.
+
+    Columns are cut where they have to be, and those that do not fit at all are left out, from the right. Columns of
+    numbers are aligned to the right.
+
+    Args:
+        header: The columns' names.
+        rows: Cells, as many per row as there are names; escaped.
+        width: Of the terminal.
+    """
+    table = [header, *rows]
+    natural = [max(width_of(row[place]) for row in table) for place in range(len(header))]
+    widths = _fit(natural, width)
+    right = [bool(rows) and all(_is_number(row[place]) for row in rows) for place in range(len(widths))]
+    lines: list[str] = []
+    for row in table:
+        cells = [
+            _pad(clip(cell, wide), wide, right=aligned) for cell, wide, aligned in zip(row, widths, right, strict=False)
+        ]
+        lines.append((" " * _GAP).join(cells).rstrip())
+    return lines
+
+
+def _fit(natural: Sequence[int], width: int) -> list[int]:
+    """How wide the columns are that fit into *width*, the first ones first."""
+    widths: list[int] = []
+    left = width + _GAP
+    for wanted in natural:
+        if widths and left < _GAP + min(wanted, _LEAST):
+            break
+        widths.append(max(1, min(wanted, _MOST, left - _GAP)))
+        left -= widths[-1] + _GAP
+    for place, wide in enumerate(widths):
+        more = max(0, min(natural[place] - wide, left))
+        widths[place] += more
+        left -= more
+    return widths
+
+
+def _pad(text: str, width: int, *, right: bool) -> str:
+    space = " " * (width - width_of(text))
+    return space + text if right else text + space
+
+
+def _is_number(cell: str) -> bool:
+    return re.fullmatch(r"-?[\d,]*\.?\d*", cell) is not None
+
+
+def human_bytes(size: int) -> str:
+    """A size for people: ``"512 B"``, ``"1.2 MiB"``."""
+    if size < _KIBI:
+        return f"{size} B"
+    power = min((size.bit_length() - 1) // 10, len(_UNITS))
+    return f"{size / _KIBI**power:,.1f} {_UNITS[power - 1]}"
+
+
+def human_count(count: int, noun: str) -> str:
+    """A number of things: ``"1 record"``, ``"2,000 records"``."""
+    return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
+
+
+def human_time(at_ms: int | None) -> str:
+    """A moment for people, in local time, to the second; ``"never"`` for None.
+
+    Args:
+        at_ms: Milliseconds since the epoch (UTC).
+    """
+    from datetime import UTC, datetime  # noqa: PLC0415 - reason: only tables need it
+
+    if at_ms is None:
+        return "never"
+    try:
+        return datetime.fromtimestamp(at_ms / 1_000, UTC).astimezone().strftime("%Y-%m-%d %H:%M:%S")
+    except (ValueError, OverflowError, OSError):  # beyond the calendar: a stamp may be any integer up to 2^53
+        return str(at_ms)

@@ -1,0 +1,1 @@
+"""What ``tstore demo`` runs."""

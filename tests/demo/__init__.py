@@ -1,0 +1,1 @@
+"""The demo does the main job, and tells when an invariant breaks."""
