@@ -1,0 +1,1 @@
+"""The git floor: the merge driver, hooks and attributes."""
