@@ -10,14 +10,21 @@ from __future__ import annotations
 __all__ = [
     "AlreadyExistsError",
     "AmbiguousIdError",
+    "CannotResolveError",
     "ClaimLostError",
     "CollectionClosedError",
+    "ContentError",
+    "CycleError",
     "DeclarationConflictError",
+    "DestinationError",
+    "ExchangeError",
     "FlushError",
+    "GitError",
     "ImportConflictError",
     "InvalidFilterError",
     "InvalidIdError",
     "InvalidNameError",
+    "InvalidQueryError",
     "InvalidRecordError",
     "InvalidRecordTypeError",
     "LaggedError",
@@ -25,8 +32,12 @@ __all__ = [
     "MergeInputError",
     "MissingExtraError",
     "MissingReferenceError",
+    "NoRepositoryError",
+    "NoRevisionError",
     "NoStoreError",
     "NotFoundError",
+    "QueryTimeoutError",
+    "ReadFailedError",
     "ReferencedError",
     "StaleWriteError",
     "StoreBrokenError",
@@ -115,6 +126,25 @@ class InvalidFilterError(TaskStoreError, ValueError):
         self.reason = reason
 
 
+class InvalidQueryError(TaskStoreError, ValueError):
+    """SQL that cannot be answered: it would write, or is no SQL over what there is."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(f"this query cannot be answered: {reason}")
+        self.reason = reason
+
+
+class QueryTimeoutError(TaskStoreError):
+    """A query took longer than it may."""
+
+    def __init__(self, timeout_s: float) -> None:
+        super().__init__(
+            f"this query took longer than {timeout_s:g} s and was stopped; have it find less, or give it more time "
+            f"with --timeout"
+        )
+        self.timeout_s = timeout_s
+
+
 class DeclarationConflictError(TaskStoreError):
     """A record type declares a field differently from what the store has declared."""
 
@@ -127,6 +157,19 @@ class DeclarationConflictError(TaskStoreError):
         self.field = field
         self.stored = stored
         self.wanted = wanted
+
+
+class CycleError(TaskStoreError, ValueError):
+    """Records need each other in a circle, so none of them can come first.
+
+    ``cycles`` has one circle of each knot: each id needs the next one, and the last needs the first.
+    """
+
+    def __init__(self, cycles: tuple[tuple[str, ...], ...]) -> None:
+        shown = "; ".join(" → ".join([*cycle, cycle[0]]) for cycle in cycles[:_SHOWN])
+        more = "; …" if len(cycles) > _SHOWN else ""
+        super().__init__(f"these need each other in a circle: {shown}{more}; take one need out of each")
+        self.cycles = cycles
 
 
 # -- refusals: nothing changed ------------------------------------------------------------------------------
@@ -259,11 +302,29 @@ class ImportConflictError(TaskStoreError):
         shown = ", ".join(record_ids[:_SHOWN]) + (", …" if total > _SHOWN else "")
         super().__init__(
             f"{total} of the records to import are in {collection} already, with other content ({shown}); nothing was "
-            f"written: choose on_conflict skip, replace or newer"
+            f"written: choose on_conflict (--on-conflict) skip, replace or newer"
         )
         self.collection = collection
         self.record_ids = record_ids
         self.total = total
+
+
+class ExchangeError(TaskStoreError, ValueError):
+    """A file of another program is not what it was taken for."""
+
+    def __init__(self, source: str, reason: str, hint: str) -> None:
+        super().__init__(f"{source}: {reason}; {hint}")
+        self.source = source
+        self.reason = reason
+
+
+class DestinationError(TaskStoreError):
+    """Nothing may be written there: something is there already, or it is the store itself."""
+
+    def __init__(self, path: str, reason: str, hint: str) -> None:
+        super().__init__(f"{path} {reason}; {hint}")
+        self.path = path
+        self.reason = reason
 
 
 # -- what is stored cannot be used --------------------------------------------------------------------------
@@ -283,13 +344,28 @@ class UnreadableRecordError(TaskStoreError):
         self.reason = reason
 
 
+class ContentError(TaskStoreError):
+    """The file that a record's long text stands in cannot be used."""
+
+    def __init__(self, collection: str, record_id: str, file: str, reason: str) -> None:
+        super().__init__(
+            f"{collection}/{record_id} has its text in {file!r}, {reason}; restore the file (git checkout), or write "
+            f"the text anew with write_content"
+        )
+        self.collection = collection
+        self.record_id = record_id
+        self.file = file
+        self.reason = reason
+
+
 class CollectionClosedError(TaskStoreError):
     """A journal has bytes but not one valid line, so nothing may be appended to it."""
 
     def __init__(self, collection: str, path: str) -> None:
         super().__init__(
             f"{path} has content, but not one line of it is a record, so {collection} is closed to writing and keeps "
-            f"what it had; restore the file (git checkout) or move it away"
+            f"what it had; restore the file (git checkout), or save what it had (tstore export {collection} -o "
+            f"saved.jsonl), move the file away, and import that"
         )
         self.collection = collection
         self.path = path
@@ -307,12 +383,47 @@ class MergeInputError(TaskStoreError, ValueError):
         self.reason = reason
 
 
+class CannotResolveError(TaskStoreError, LookupError):
+    """A merge has left nothing that could be resolved like that."""
+
+    def __init__(self, record_id: str, reason: str) -> None:
+        super().__init__(f"{record_id} cannot be resolved like that: {reason}")
+        self.record_id = record_id
+        self.reason = reason
+
+
 class NoStoreError(TaskStoreError):
     """There is no store here."""
 
-    def __init__(self, path: str) -> None:
-        super().__init__(f"no store at {path}; make one with: tstore init")
+    def __init__(self, path: str, hint: str = "make one with: tstore init") -> None:
+        super().__init__(f"no store at {path}; {hint}")
         self.path = path
+        self.hint = hint
+
+
+class NoRepositoryError(TaskStoreError):
+    """The store lies in no git repository, or in one without a working tree."""
+
+    def __init__(self, path: str) -> None:
+        super().__init__(f"{path} is in no working tree of git; make one with: git init")
+        self.path = path
+
+
+class NoRevisionError(TaskStoreError, LookupError):
+    """Something was to be compared that is no directory, no file and no revision of git."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(f"{name!r} is no store, no journal and no revision of git; see: git log --oneline")
+        self.name = name
+
+
+class GitError(TaskStoreError):
+    """Git could not be run, or refused what it was asked for."""
+
+    def __init__(self, command: str, reason: str) -> None:
+        super().__init__(f"{command} failed: {reason}; mend that, then try again")
+        self.command = command
+        self.reason = reason
 
 
 class StoreVersionError(TaskStoreError):
@@ -380,6 +491,18 @@ class FlushError(TaskStoreError):
         self.path = path
         self.reason = reason
         self.pending = pending
+
+
+class ReadFailedError(TaskStoreError):
+    """The index, or a file of the store, cannot be read just now."""
+
+    def __init__(self, path: str, reason: str) -> None:
+        super().__init__(
+            f"{path} could not be read ({reason}); nothing is lost by that: try again, and if it stays so, look with: "
+            f"tstore doctor"
+        )
+        self.path = path
+        self.reason = reason
 
 
 class WriteFailedError(TaskStoreError):

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, TypeVar
 
-from anyio import Event
-
 if TYPE_CHECKING:
+    from anyio import Event
+
     from taskstore_async.core.schedule import Durability
     from taskstore_async.errors import TaskStoreError
     from taskstore_async.storage.ops import Op
@@ -19,17 +19,22 @@ E = TypeVar("E", bound=Exception)
 class Call:
     """An op that waits for its answer.
 
+    Args:
+        op: What is to be changed.
+        durability: What acknowledged means.
+        answered: Set when there is an answer; an event of its own.
+
     Attributes:
         withdrawn: The caller has gone before the op was in a transaction: it must not be applied.
     """
 
     __slots__ = ("_answered", "_error", "_value", "durability", "op", "withdrawn")
 
-    def __init__(self, op: Op, durability: Durability) -> None:
+    def __init__(self, op: Op, durability: Durability, answered: Event) -> None:
         self.op = op
         self.durability = durability
         self.withdrawn = False
-        self._answered = Event()
+        self._answered = answered
         self._value: object = None
         self._error: TaskStoreError | None = None
 

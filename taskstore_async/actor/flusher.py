@@ -172,4 +172,4 @@ def _flush(engine: Engine) -> FlushReport:
 
 
 def _git_is_busy(engine: Engine) -> bool:
-    return engine.directory.git_is_busy()
+    return bool(engine.directory.git.busy)

@@ -9,6 +9,7 @@ from taskstore_async.core.write import load, load_document
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
     from taskstore_async.actor.flusher import Flusher
     from taskstore_async.actor.measures import Measures
@@ -40,6 +41,7 @@ class Handle:
     _bell: Bell
     _measures: Measures
     _durability: Durability
+    _path: Path
     _wanted: dict[str, Declaration]  # what was held against the store's declarations, by collection
 
     async def _name(self, target: type[Record] | str) -> str:

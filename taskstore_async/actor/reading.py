@@ -16,6 +16,7 @@ from taskstore_async.core.record import Document, Record
 from taskstore_async.errors import UnreadableRecordError
 from taskstore_async.storage import inspection
 from taskstore_async.storage.check import problems_of
+from taskstore_async.storage.content import read_content
 from taskstore_async.storage.reports import Listing, Unreadable
 from taskstore_async.storage.rows import values_of
 
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
 
     from taskstore_async.core.change import Change
+    from taskstore_async.core.record import AnyRecord
     from taskstore_async.storage.reports import Version
     from taskstore_async.storage.rows import Found
 
@@ -122,6 +124,14 @@ class Reading(Handle):
             if len(page) < _PAGE:
                 return
             after = Cursor.at(order_by, page[-1].id, values_of(page[-1], declaration))
+
+    async def read_content(self, record: AnyRecord) -> str | None:
+        """The long text of *record*: what its file has, else its own ``content``; None when it has neither.
+
+        Raises:
+            ContentError: The file is not there, is no text in UTF-8, or is not one that the store would read.
+        """
+        return await self._readers.ask(lambda _: read_content(self._path, record))  # on a thread that may wait
 
     async def list_tolerant(self, target: type[Record] | str, *filters: Filter, order_by: str | None = None) -> Listing:
         """What can be read as the type, and what cannot, with the reason: records that do not fit, and bad lines."""

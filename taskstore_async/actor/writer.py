@@ -15,6 +15,7 @@ from anyio import (
     BrokenResourceError,
     ClosedResourceError,
     EndOfStream,
+    Event,
     WouldBlock,
     create_memory_object_stream,
     current_time,
@@ -57,6 +58,7 @@ class Writer:
         self._wrote = wrote
         self._sender, self._inbox = create_memory_object_stream[Call](queue_max)
         self._in_flight: list[Call] = []
+        self._event: Callable[[], Event] = type(Event())  # asking anew for the loop's events costs twice as much
         self._pid = os.getpid()
 
     @property
@@ -77,7 +79,7 @@ class Writer:
         """
         if self._pid != os.getpid():
             raise StoreClosedError("it belongs to the process that this one was forked from")
-        call = Call(op, durability)
+        call = Call(op, durability, self._event())
         try:
             try:
                 self._sender.send_nowait(call)

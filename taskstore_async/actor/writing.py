@@ -15,6 +15,7 @@ from taskstore_async.core.write import draft
 from taskstore_async.errors import StaleWriteError
 from taskstore_async.storage import inspection
 from taskstore_async.storage.claims import claim_op, draft_of_modified, renew_op
+from taskstore_async.storage.content import content_op
 from taskstore_async.storage.ops import (
     Batch,
     Claimed,
@@ -82,6 +83,13 @@ class Writing(Handle):
             TaskStoreError: As for `put`.
         """
         return _stored(record, await self._write(Update(await self._draft(record), token), durability))
+
+    async def write_content(
+        self, record: A, text: str, *, token: int | None = None, durability: Durability | None = None
+    ) -> A:
+        """Store *record* with *text* in a file beside it, and return it as it is stored; see `Store.write_content`."""
+        op = content_op(await self._draft(record), text, token=token)
+        return _stored(record, await self._write(op, durability))
 
     @overload
     async def modify(
@@ -174,10 +182,15 @@ class Writing(Handle):
     async def create_many(self, records: Iterable[Record | Document], *, durability: Durability | None = None) -> int:
         """Create many records, all or none, in one transaction; returns how many."""
         drafts: list[Draft] = []
+        known: set[type] = set()
         for place, record in enumerate(records):
             if place and place % SLICE == 0:
                 await checkpoint()
-            drafts.append(await self._draft(record))
+            if type(record) not in known:
+                drafts.append(await self._draft(record))
+                known.add(type(record))
+            else:
+                drafts.append(draft(record))
         return cast("int", await self._write(CreateMany(tuple(drafts)), durability)) if drafts else 0
 
     @asynccontextmanager
@@ -238,5 +251,5 @@ class Writing(Handle):
 
 def _stored(record: A, stored: object) -> A:
     assert isinstance(stored, Stored)  # noqa: S101 - reason: what these ops answer
-    target = record.collection if isinstance(record, Document) else type(record)
+    target = type(record) if isinstance(record, Record) else record.collection
     return cast("A", loaded(target, Found(record.id, stored.raw, stored.instant)))

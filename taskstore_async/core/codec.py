@@ -16,12 +16,14 @@ import msgspec
 from msgspec import UNSET
 from msgspec.json import Decoder, Encoder
 
+from taskstore_async.core.ids import text_id
 from taskstore_async.core.names import MAX_ID_CHARS, MAX_LINE_BYTES, MAX_NESTING, MAX_READ_NESTING, check_id
 from taskstore_async.core.readback import difference, reason_of, unwritable
 from taskstore_async.core.stamp import MAX_STAMP_MS, NS_PER_MS, read_stamp
 from taskstore_async.errors import InvalidIdError, InvalidRecordError, LimitExceededError
 
 __all__ = [
+    "ALWAYS_FINE_BYTES",
     "BadLine",
     "Line",
     "LineReader",
@@ -34,6 +36,7 @@ __all__ = [
     "same_value",
     "split_fields",
     "tombstone",
+    "values_of_line",
 ]
 
 # -- values -------------------------------------------------------------------------------------------------
@@ -197,7 +200,8 @@ def _decimal(number: float | Decimal) -> Decimal:
 
 # -- limits -------------------------------------------------------------------------------------------------
 
-_LONG: Final = 2 * MAX_NESTING  #: bytes; what is nested more deeply has more
+ALWAYS_FINE_BYTES: Final = 2 * MAX_NESTING
+"""Shorter lines break no limit: what is nested too deeply has more bytes."""
 _TEXTS: Final = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"', re.DOTALL)
 _NOT_BRACKETS: Final = bytes(byte for byte in range(256) if byte not in b"[]{}")
 _STEPS: Final = {byte: 1 if byte in b"[{" else -1 for byte in b"[]{}"}
@@ -221,7 +225,7 @@ def _check_nesting(line: bytes, subject: str) -> None:
 
 def _may_be_deep(line: bytes) -> bool:
     """Tell whether the line has as many brackets as it takes to be nested too deeply; nearly none has."""
-    return len(line) > _LONG and line.count(b"[") + line.count(b"{") > MAX_NESTING
+    return len(line) > ALWAYS_FINE_BYTES and line.count(b"[") + line.count(b"{") > MAX_NESTING
 
 
 def _nesting(line: bytes) -> int:
@@ -241,7 +245,8 @@ class Line(msgspec.Struct, frozen=True, gc=False):
 
     Attributes:
         id: The record's id; an integer one as its decimal text.
-        raw: The line's bytes: no newline, no carriage return before it, no byte order mark.
+        raw: The line's bytes: no newline, no carriage return before it, no byte order mark. An id that it lacked stands
+            first in them.
         instant: ``updated_at`` in nanoseconds since the epoch; None when there is no readable one.
         created_at: ``created_at`` as it is decoded; ``msgspec.UNSET`` when there is none. See `created`.
         deleted: It is a tombstone.
@@ -285,16 +290,19 @@ class BadLine(msgspec.Struct, frozen=True, gc=False):
 
 
 _Read: TypeAlias = Callable[[bytes, int, int], Line | BadLine]
+_ReadMany: TypeAlias = Callable[[bytes, list[bytes], int, int], list[Line | BadLine] | None]
 
 _SHOWN_CHARS: Final = 60  #: of a value in a problem
 _BASE: Final = ("id", "updated_at", "created_at", "deleted")
 _EXTRA: Final = slice(len(_BASE), None)
+_KNOWN_BY: Final = "repo_path"  #: what older programs know the records of repo_states by, instead of an id
 
 
 def decode_line(raw: bytes, sources: Sequence[str], *, number: int = 0, offset: int = 0) -> Line | BadLine:
     """Read one line.
 
-    A record is a JSON object whose ``id`` is text or an integer. One with ``"deleted": true`` is a tombstone,
+    A record is a JSON object whose ``id`` is text or an integer; one without is known by its ``repo_path``, if it has
+    one, and gets that as its id. One with ``"deleted": true`` is a tombstone,
     whatever else it has. A line that breaks a limit, whose id could not be written or whose ``updated_at`` is no stamp
     (null counts as none) is served with a ``problem``.
 
@@ -307,12 +315,49 @@ def decode_line(raw: bytes, sources: Sequence[str], *, number: int = 0, offset: 
     Returns:
         A `Line`, which `decode_exact` can decode as a whole; else a `BadLine`.
     """
-    return _reader_of(tuple(sources))(raw, number, offset)
+    return _reader_of(tuple(sources))[0](raw, number, offset)
+
+
+def values_of_line(raw: bytes, sources: tuple[str, ...]) -> tuple[Any, ...]:
+    """The values of the fields *sources* in a line that is served or ours, in that order; see `Line.values`."""
+    return _values_reader_of(sources)(raw) if sources else ()
 
 
 @lru_cache(maxsize=256)
-def _reader_of(sources: tuple[str, ...]) -> _Read:
-    """Make the function that reads lines for *sources*: one call into ``msgspec``, and checks of what it skips."""
+def _values_reader_of(sources: tuple[str, ...]) -> Callable[[bytes], tuple[Any, ...]]:
+    """Make the function that reads nothing but *sources*."""
+
+    def read_slowly(raw: bytes) -> tuple[Any, ...]:
+        line = decode_line(raw, sources)
+        assert isinstance(line, Line)  # noqa: S101 - reason: what is served was read before
+        return line.values
+
+    fields: list[Any] = [(f"f{place}", object, UNSET) for place in range(len(sources))]
+    try:
+        struct = msgspec.defstruct(
+            "Values", fields, rename={f"f{place}": name for place, name in enumerate(sources)}, gc=False
+        )
+    except ValueError:  # a name with a quote in it, or one twice
+        return read_slowly
+    decode: Callable[[bytes], Any] = Decoder(struct, float_hook=_exact_float).decode
+    as_tuple: Callable[[Any], tuple[Any, ...]] = msgspec.structs.astuple
+
+    def read(raw: bytes) -> tuple[Any, ...]:
+        try:
+            return as_tuple(decode(raw))
+        except (ValueError, RecursionError):  # an integer too long to be one, for one
+            return read_slowly(raw)
+
+    return read
+
+
+@lru_cache(maxsize=256)
+def _reader_of(sources: tuple[str, ...]) -> tuple[_Read, _ReadMany]:
+    """Make the functions that read lines for *sources*: one call into ``msgspec``, and checks of what it skips.
+
+    The second one reads the lines of a text, which begin and end in braces, in one call; None when it cannot tell, or
+    when there is something to say about one.
+    """
     names = tuple(dict.fromkeys((*_BASE, *sources)))
     fields: list[Any] = [("f0", str), *((f"f{place}", object, UNSET) for place in range(1, len(names)))]
     try:
@@ -320,8 +365,9 @@ def _reader_of(sources: tuple[str, ...]) -> _Read:
             "Fields", fields, rename={f"f{place}": name for place, name in enumerate(names)}, gc=False
         )
     except ValueError:  # a name with a quote, a backslash or a control character in it
-        return partial(_read_slowly, sources)
-    decode: Callable[[bytes], Any] = Decoder(struct, float_hook=_exact_float).decode
+        return partial(_read_slowly, sources), _read_none
+    decoder: Decoder[Any] = Decoder(struct, float_hook=_exact_float)
+    decode = decoder.decode
     as_tuple: Callable[[Any], tuple[Any, ...]] = msgspec.structs.astuple
     places = [names.index(source) for source in sources]
     plain = names[_EXTRA] == sources  # nearly always: no field twice, and none that every record has
@@ -344,13 +390,81 @@ def _reader_of(sources: tuple[str, ...]) -> _Read:
                 return _read_slowly(sources, raw, number, offset)
         if (
             not (record_id.isprintable() and record_id[:1] > " " and len(record_id) <= MAX_ID_CHARS)  # as `check_id`
-            or (len(raw) > _LONG and (_may_be_deep(raw) or len(raw) > MAX_LINE_BYTES))
+            or (len(raw) > ALWAYS_FINE_BYTES and (_may_be_deep(raw) or len(raw) > MAX_LINE_BYTES))
         ):
             return _read_slowly(sources, raw, number, offset)
         chosen = values[_EXTRA] if plain else tuple([values[place] for place in places])
         return Line(record_id, raw, instant, values[2], values[3] is True, chosen, number, offset)
 
-    return read
+    return read, _many_reader(decoder, read) if plain else _read_none
+
+
+def _many_reader(decoder: Decoder[Any], read: _Read) -> _ReadMany:
+    """Make the second of the functions of `_reader_of`; *read* is the first."""
+    as_tuple: Callable[[Any], tuple[Any, ...]] = msgspec.structs.astuple
+
+    def read_many(text: bytes, raws: list[bytes], number: int, offset: int) -> list[Line | BadLine] | None:
+        try:
+            decoded = decoder.decode_lines(text)
+            if not text.isascii():
+                text.decode()
+        except (ValueError, RecursionError):
+            return None
+        if len(decoded) != len(raws):
+            return None
+        lines: list[Line | BadLine] = []
+        for raw, found in zip(raws, decoded, strict=True):
+            values = as_tuple(found)
+            record_id: str = values[0]
+            stamp: object = values[1]
+            instant = stamp * NS_PER_MS if type(stamp) is int and 0 <= stamp <= MAX_STAMP_MS else read_stamp(stamp)
+            if (
+                instant is not None
+                and len(raw) <= ALWAYS_FINE_BYTES
+                and len(record_id) <= MAX_ID_CHARS
+                and record_id.isprintable()
+                and record_id[:1] > " "
+            ):
+                line: Line | BadLine = Line(
+                    record_id, raw, instant, values[2], values[3] is True, values[_EXTRA], number, offset
+                )
+            else:
+                line = read(raw, number, offset)
+                if isinstance(line, BadLine) or line.problem is not None:
+                    return None
+            lines.append(line)
+            number += 1
+            offset += len(raw) + 1
+        return lines
+
+    return read_many
+
+
+def _read_none(_text: bytes, _raws: list[bytes], _number: int, _offset: int) -> None:
+    """Tell that lines must be read one by one."""
+
+
+class _Stamp(msgspec.Struct, gc=False):
+    """The stamp of a line, and nothing else of it."""
+
+    updated_at: object = UNSET
+
+
+_STAMPS: Final = Decoder(_Stamp)
+
+
+def _stamps_of(text: bytes, lines: int) -> list[_Stamp] | None:
+    """The stamps of so many lines; None when there is something to say about one."""
+    try:
+        found = _STAMPS.decode_lines(text)
+    except (ValueError, RecursionError):
+        return None
+    return found if len(found) == lines else None
+
+
+def _are_objects(text: bytes, lines: int) -> bool:
+    """Whether each line of *text* begins and ends in a brace: then no value reaches from one line into the next."""
+    return text.startswith(b"{") and text.endswith(b"}") and text.count(b"}\n{") == lines - 1
 
 
 def _read_slowly(sources: tuple[str, ...], raw: bytes, number: int, offset: int) -> Line | BadLine:
@@ -367,6 +481,7 @@ def _read_slowly(sources: tuple[str, ...], raw: bytes, number: int, offset: int)
     if not isinstance(found, dict):
         return BadLine(number, offset, raw, "it is no JSON object")
     fields = cast("dict[str, Any]", found)
+    raw = _with_id(raw, fields)
     record_id: object = fields.get("id")
     if type(record_id) is int:
         record_id = str(record_id)
@@ -381,6 +496,16 @@ def _read_slowly(sources: tuple[str, ...], raw: bytes, number: int, offset: int)
     deleted = fields.get("deleted") is True
     created = fields.get("created_at", UNSET)
     return Line(record_id, raw, instant, created, deleted, values, number, offset, "; ".join(problems) or None)
+
+
+def _with_id(raw: bytes, fields: dict[str, Any]) -> bytes:
+    """Give a line that has no id, and is known by another field, its id: in *fields*, and in the bytes returned."""
+    known_by: object = fields.get(_KNOWN_BY)
+    if "id" in fields or not isinstance(known_by, str) or not known_by.strip():
+        return raw
+    fields["id"] = text_id(known_by)
+    rest = raw[raw.index(b"{") + 1 :]
+    return b'{"id":' + _ENCODER.encode(fields["id"]) + b"," + rest
 
 
 def _problems(raw: bytes, record_id: str, depth: int) -> Iterator[str]:
@@ -426,13 +551,17 @@ class LineReader:
         number: The number of the line that begins at ``offset``.
         offset: Up to where whole lines, with their newlines, were read. `finish` does not move it.
         markers: A conflict marker was seen.
+        flawed: A line was bad, or had a problem; there is nothing to say of any as long as it is false.
+        passed: How many lines were known.
     """
 
     def __init__(self, sources: Sequence[str], *, number: int = 1, offset: int = 0) -> None:
         self.number = number
         self.offset = offset
         self.markers = False
-        self._read = _reader_of(tuple(sources))
+        self.flawed = False
+        self.passed = 0
+        self._read, self._read_many = _reader_of(tuple(sources))
         self._held: list[bytes] = []  # the beginning of a line, joined once its end has come
         self._in_block = False
         self._in_base = False
@@ -444,27 +573,73 @@ class LineReader:
 
     def feed(self, chunk: bytes) -> list[Line | BadLine]:
         """The lines that *chunk* ends."""
+        text, offset = self._text(chunk)
+        if text is None:
+            return []
+        raws = text.split(b"\n")
+        if not self._in_base and _are_objects(text, len(raws)):
+            lines = self._read_many(text, raws, self.number, offset)
+            if lines is not None:
+                self.number, self.offset = self.number + len(raws), offset + len(text) + 1
+                return lines
+        return list(self._one_by_one(raws, offset))
+
+    def feed_unknown(self, chunk: bytes, known: Callable[[bytes, int], bool]) -> Iterator[Line | BadLine]:
+        """The lines that *chunk* ends and that are not known, read one by one; the others are counted.
+
+        Args:
+            chunk: The next bytes.
+            known: Tells of a line, by its bytes and its stamp in milliseconds, whether it need not be read. It is asked
+                when the lines before were taken.
+        """
+        text, offset = self._text(chunk)
+        if text is None:
+            return
+        raws = text.split(b"\n")
+        stamps = None if self._in_base or not _are_objects(text, len(raws)) else _stamps_of(text, len(raws))
+        if stamps is None:
+            yield from self._one_by_one(raws, offset)
+            return
+        for raw, one in zip(raws, stamps, strict=True):
+            stamp = one.updated_at
+            if (
+                type(stamp) is int
+                and 0 <= stamp <= MAX_STAMP_MS
+                and len(raw) <= ALWAYS_FINE_BYTES
+                and known(raw, stamp)
+            ):
+                self.passed += 1
+                self.number += 1
+                self.offset = offset + len(raw) + 1
+            else:
+                yield from self._one_by_one([raw], offset)
+            offset = self.offset
+
+    def _text(self, chunk: bytes) -> tuple[bytes | None, int]:
+        """The whole lines that have come with *chunk*, without their last newline, and where they begin."""
         end = chunk.rfind(b"\n")
         if end < 0:
             self._held.append(chunk)
-            return []
+            return None, self.offset
         text = b"".join((*self._held, chunk[:end]))
         self._held = [chunk[end + 1 :]]
-        read = self._read
-        number, offset = self.number, self.offset
-        if offset == 0 and text.startswith(_BOM):
-            text, offset = text[len(_BOM) :], len(_BOM)
-        returns = b"\r" in text
-        found: list[Line | BadLine] = []
-        for raw in text.split(b"\n"):
-            line = read(raw.rstrip(b"\r") if returns else raw, number, offset)
-            kept = self._among_markers(line) if type(line) is BadLine or self._in_base else line
+        if self.offset == 0 and text.startswith(_BOM):
+            return text[len(_BOM) :], len(_BOM)
+        return text, self.offset
+
+    def _one_by_one(self, raws: list[bytes], offset: int) -> Iterator[Line | BadLine]:
+        for raw in raws:
+            line = self._read(raw.rstrip(b"\r"), self.number, offset)
+            kept: Line | BadLine | None = line
+            if isinstance(line, BadLine) or self._in_base:
+                self.flawed = True
+                kept = self._among_markers(line)
+            elif line.problem is not None:
+                self.flawed = True
+            self.number += 1
+            offset = self.offset = offset + len(raw) + 1
             if kept is not None:
-                found.append(kept)
-            number += 1
-            offset += len(raw) + 1
-        self.number, self.offset = number, offset
-        return found
+                yield kept
 
     def finish(self) -> list[Line | BadLine]:
         """The last line, when it has no newline: a line if it can be read as one, else a bad one, which is torn."""

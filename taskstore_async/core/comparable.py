@@ -50,10 +50,12 @@ def comparable(value: object) -> COMPARABLE:
         ``None`` for null and for what is missing; text as it is; ``true`` and ``false`` as 1 and 0; integers of
         64 bits and finite floats as they are; a `Decimal` as the nearest finite float; `OPAQUE` for the rest.
     """
+    if type(value) is str or (type(value) is int and _LEAST <= value <= _MOST):  # nearly all
+        return value
     if value is None or value is UNSET:
         return None
     if isinstance(value, str):
-        return value if type(value) is str else str.__str__(value)
+        return str.__str__(value)
     if isinstance(value, int):
         return int(value) if _LEAST <= value <= _MOST else OPAQUE
     if isinstance(value, Decimal):

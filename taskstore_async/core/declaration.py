@@ -153,7 +153,14 @@ class Declaration(msgspec.Struct, frozen=True, dict=True):
         Returns:
             A value per column, in the order of `columns`.
         """
+        if self.plain:
+            return tuple(map(comparable, values))
         return tuple([read(values) for read in self._readers])
+
+    @cached_property
+    def plain(self) -> bool:
+        """Whether every column has the value of its own field, as `comparable` says."""
+        return not any(field.computed or name in _STAMPS for name, field in self.fields.items())
 
     @cached_property
     def _readers(self) -> tuple[_Read, ...]:

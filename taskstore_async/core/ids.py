@@ -6,12 +6,12 @@ from itertools import islice
 from typing import TYPE_CHECKING, Final
 
 from taskstore_async.core.names import check_id
-from taskstore_async.errors import AmbiguousIdError, InvalidIdError, NotFoundError
+from taskstore_async.errors import AmbiguousIdError, InvalidIdError, LimitExceededError, NotFoundError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-__all__ = ["ENTROPY_BYTES", "make_id", "resolve_prefix"]
+__all__ = ["ENTROPY_BYTES", "make_id", "resolve_prefix", "text_id"]
 
 ENTROPY_BYTES: Final = 8
 """How many random bytes an id takes."""
@@ -43,6 +43,22 @@ def make_id(prefix: str, now_ms: int, entropy: bytes) -> str:
     time = _spelled(min(max(now_ms, 0), _LAST_MS), _TIME_CHARS)
     chance = _spelled(int.from_bytes(entropy[:ENTROPY_BYTES], "big"), _RANDOM_CHARS)
     return check_id(f"{prefix}-{time}{chance}" if prefix else f"{time}{chance}")
+
+
+def text_id(text: str) -> str:
+    """The id of what is known by *text*, such as a path: the text itself, or a hash of one that can be no id.
+
+    Raises:
+        InvalidIdError: *text* is blank.
+    """
+    try:
+        return check_id(text)
+    except (InvalidIdError, LimitExceededError):
+        if not text.strip():
+            raise
+    from hashlib import sha256  # noqa: PLC0415 - reason: next to no text needs it
+
+    return f"sha256-{sha256(text.encode(errors='surrogatepass')).hexdigest()}"
 
 
 def resolve_prefix(prefix: str, ids: Iterable[str], *, collection: str) -> str:

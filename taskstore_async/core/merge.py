@@ -8,11 +8,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from taskstore_async.core.merge_lines import Layout, arrange, arrange_at_once, assemble
+from taskstore_async.core.merge_file import assemble
+from taskstore_async.core.merge_history import Layout, arrange, arrange_at_once
 from taskstore_async.core.merge_read import read
 from taskstore_async.core.merge_renames import separate
-from taskstore_async.core.merge_report import Decision, Merged, Report, Rule
-from taskstore_async.core.merge_state import decide
+from taskstore_async.core.merge_report import Decision, Merged, Report, Rule, Sides
+from taskstore_async.core.merge_state import decide, sides_of
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -44,6 +45,7 @@ def merge(base: bytes, ours: bytes, theirs: bytes, *, references: Collection[str
     decisions = separate(reading.records, references=references)
     layouts: dict[str, Layout] = {}
     counts = {"ours": 0, "theirs": 0, "both": 0, "": 0}
+    sides: dict[str, Sides] = {}
     conflicts = 0
     for record_id, versions in reading.records.items():
         at_once = arrange_at_once(record_id, versions)
@@ -58,6 +60,7 @@ def merge(base: bytes, ours: bytes, theirs: bytes, *, references: Collection[str
         conflicts += len(outcome.lines) > 1
         if outcome.decision is not None:
             decisions.append(outcome.decision)
+            sides[record_id] = outcome.sides or sides_of(versions)
         if layout.repeated:
             decisions.append(Decision(record_id, Rule.REPEATED))
     report = Report(
@@ -68,4 +71,4 @@ def merge(base: bytes, ours: bytes, theirs: bytes, *, references: Collection[str
         decisions=tuple(sorted(decisions, key=lambda decision: (decision.id, decision.rule, decision.note))),
         notes=tuple(reading.notes),
     )
-    return Merged(assemble(reading, layouts), report, conflicts)
+    return Merged(assemble(reading, layouts), report, conflicts, sides)

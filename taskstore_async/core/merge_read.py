@@ -26,7 +26,7 @@ _Ids: TypeAlias = "list[str | None]"
 
 _BOM: Final = b"\xef\xbb\xbf"
 _MARKERS: Final = (b"<<<<<<<", b"|||||||", b">>>>>>>")  # "=======" is one only between others
-_TORN: Final = "torn: it ends without a newline, and "
+_BETWEEN: Final = b"======="
 _DATALESS: Final = frozenset({"conflict marker", "it is in the base part of a conflict, which is not read"})
 
 
@@ -45,7 +45,7 @@ class Reading(msgspec.Struct):
         ids: Their records' ids; None for a line that is no record.
         records: The lines of every record that a side touched, by id. A base line's number is its place in *base*.
         bad: The lines that are no records: how many of each are in the base, ours and theirs.
-        appended: Both sides begin with *base*, untouched; then *bad* has only what follows it.
+        appended: Both sides begin with *base*, untouched.
         ordered: Both sides are sorted by id.
         notes: What there is to say.
     """
@@ -70,7 +70,11 @@ def read(base: bytes, ours: bytes, theirs: bytes) -> Reading:
         lines = _plain_lines(base)
         if lines is not None:
             return _read_appended(lines, _split(ours[start:]), _split(theirs[start:]))
-    return _read_any(_split(base), _split(ours), _split(theirs))
+    sides = (_split(ours), _split(theirs))
+    for name, data, lines in zip(("our", "their"), (ours, theirs), sides, strict=True):
+        if not lines and data.strip():  # nothing but markers: that is not "everything deleted"
+            raise MergeInputError(name)
+    return _read_any(_split(base), *sides)
 
 
 def _common(base: bytes, ours: bytes, theirs: bytes) -> int:
@@ -78,7 +82,10 @@ def _common(base: bytes, ours: bytes, theirs: bytes) -> int:
     if not base:
         return 0
     begin = base if base.endswith(b"\n") else base + b"\n"
-    return len(begin) if ours.startswith(begin) and theirs.startswith(begin) else 0
+    if not (ours.startswith(begin) and theirs.startswith(begin)):
+        return 0
+    # A mark that stands first in a tail stands within the file: only reading all of that tells so.
+    return 0 if ours.startswith(_BOM, len(begin)) or theirs.startswith(_BOM, len(begin)) else len(begin)
 
 
 def _plain_lines(data: bytes) -> list[bytes] | None:
@@ -99,11 +106,21 @@ def _plain_lines(data: bytes) -> list[bytes] | None:
 def _split(data: bytes) -> list[bytes]:
     """The lines of a file that say something, without their ends; no markers, nor the base part of a conflict."""
     lines = _plain_lines(data)
-    return [line.raw for line in decode_lines(data) if not _says_nothing(line)] if lines is None else lines
+    if lines is not None:
+        return lines
+    found = list(decode_lines(data))
+    marked = any(isinstance(line, BadLine) and line.reason in _DATALESS for line in found)
+    return [line.raw for line in found if not _says_nothing(line, marked=marked)]
 
 
-def _says_nothing(line: Line | BadLine) -> bool:
-    return isinstance(line, BadLine) and line.reason.removeprefix(_TORN) in _DATALESS
+def _says_nothing(line: Line | BadLine, *, marked: bool) -> bool:
+    """Whether a line is a marker, or stands in the base part of a conflict.
+
+    Where there are markers, ``=======`` is one too, even if the block it is left of is broken.
+    """
+    if not isinstance(line, BadLine):
+        return False
+    return line.reason in _DATALESS or (marked and line.raw == _BETWEEN)
 
 
 def _ids(lines: Iterable[bytes]) -> _Ids:
@@ -156,8 +173,10 @@ def _read_appended(base: list[bytes], ours: list[bytes], theirs: list[bytes]) ->
     for name, side in (("our", 0), ("their", 1)):
         if not tail_ids[side] and bad[side] and not any(ids):
             raise MergeInputError(name)
-    counts = {raw: (0, bad[0][raw], bad[1][raw]) for raw in (*bad[0], *bad[1])}
-    ordered = _sorted(ids) and _sorted(ids[-1:], tail_ids[0]) and _sorted(ids[-1:], tail_ids[1])
+    old = Counter(raw for raw, record_id in zip(base, ids, strict=True) if record_id is None)
+    counts = {raw: (old[raw], old[raw] + bad[0][raw], old[raw] + bad[1][raw]) for raw in (*old, *bad[0], *bad[1])}
+    last: _Ids = [next((record_id for record_id in reversed(ids) if record_id is not None), None)]
+    ordered = _sorted(ids) and _sorted(last, tail_ids[0]) and _sorted(last, tail_ids[1])
     return Reading(base, ids, records, counts, True, ordered, _notes(counts, torn=[]))  # noqa: FBT003 - reason: a struct
 
 
@@ -220,9 +239,9 @@ def _mend(records: Iterable[Versions], *, ours: bool, theirs: bool) -> None:
     """On a side that looks torn, what it merely lacks it did not delete."""
     for versions in records:
         old = {line.raw for line in versions.base}
-        if ours and old.issuperset(line.raw for line in versions.ours):
+        if ours and {line.raw for line in versions.ours} < old:
             versions.ours = list(versions.base)
-        if theirs and old.issuperset(line.raw for line in versions.theirs):
+        if theirs and {line.raw for line in versions.theirs} < old:
             versions.theirs = list(versions.base)
 
 

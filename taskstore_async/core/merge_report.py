@@ -10,7 +10,7 @@ import msgspec
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-__all__ = ["Decision", "FieldDecision", "Merged", "Report", "Rule", "words"]
+__all__ = ["Decision", "FieldDecision", "Merged", "Report", "Rule", "Sides", "words"]
 
 
 class Rule(StrEnum):
@@ -90,6 +90,16 @@ class Report(msgspec.Struct, frozen=True):
     notes: tuple[str, ...] = ()
 
 
+class Sides(msgspec.Struct, frozen=True):
+    """The two versions between which a record was decided; None where a side has none.
+
+    Of a record in conflict each is the complete merge with that side's values where they exclude each other.
+    """
+
+    ours: bytes | None
+    theirs: bytes | None
+
+
 class Merged(msgspec.Struct, frozen=True):
     """The result of a merge.
 
@@ -97,11 +107,13 @@ class Merged(msgspec.Struct, frozen=True):
         data: The merged file.
         report: What was decided.
         conflicts: How many records stand in *data* twice, between markers.
+        sides: What there was to choose from, of the records that were decided, by id.
     """
 
     data: bytes
     report: Report
     conflicts: int
+    sides: dict[str, Sides] = {}
 
 
 def words(report: Report) -> Iterator[str]:

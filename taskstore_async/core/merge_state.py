@@ -8,7 +8,7 @@ import msgspec
 
 from taskstore_async.core.codec import join_fields, same_value
 from taskstore_async.core.fold import Folded, effective
-from taskstore_async.core.merge_report import Decision, Rule
+from taskstore_async.core.merge_report import Decision, Rule, Sides
 from taskstore_async.core.merge_stamp import STAMP, restamped, stamp_above, stamp_of
 from taskstore_async.core.merge_values import Fields, ValueMerge, fields_of, same_fields
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from taskstore_async.core.codec import Line
 
-__all__ = ["Outcome", "Versions", "decide", "instants", "state"]
+__all__ = ["Outcome", "Versions", "decide", "instants", "sides_of", "state"]
 
 
 class Versions(msgspec.Struct):
@@ -35,11 +35,13 @@ class Outcome(msgspec.Struct, frozen=True):
         lines: Its line; none when nothing is left of it, not even a tombstone; two when it is in conflict.
         decision: What to report; None when only one side changed it, or both did the same.
         changed_by: ``ours``, ``theirs`` or ``both``; empty when nothing but lines that lose was changed.
+        sides: Which of the two lines of a conflict is whose.
     """
 
     lines: tuple[bytes, ...]
     decision: Decision | None = None
     changed_by: str = "both"
+    sides: Sides | None = None
 
 
 def instants(lines: Sequence[Line]) -> list[int]:
@@ -62,7 +64,12 @@ def state(lines: Sequence[Line]) -> Folded | None:
     return Folded(lines[place], counted[place])
 
 
-def decide(record_id: str, versions: Versions) -> Outcome:  # noqa: PLR0911 - reason: a rule each, in their order
+def sides_of(versions: Versions) -> Sides:
+    """What each side's lines of a record fold to."""
+    return Sides(_raw(state(versions.ours)), _raw(state(versions.theirs)))
+
+
+def decide(record_id: str, versions: Versions) -> Outcome:
     """Merge one record.
 
     Neither side may be two records under one id: that is settled before.
@@ -76,10 +83,10 @@ def decide(record_id: str, versions: Versions) -> Outcome:  # noqa: PLR0911 - re
     if others == old:
         return Outcome(_lines(ours), changed_by="ours")
     if ours is not None and theirs is not None:
-        if _is_past(theirs, of=versions.ours, now=ours, base=base):
-            return Outcome(_lines(ours), Decision(record_id, Rule.PAST))
-        if _is_past(ours, of=versions.theirs, now=theirs, base=base):
-            return Outcome(_lines(theirs), Decision(record_id, Rule.PAST))
+        theirs_is_past = _is_past(theirs, of=versions.ours, now=ours, old=versions.base)
+        ours_is_past = _is_past(ours, of=versions.theirs, now=theirs, old=versions.base)
+        if theirs_is_past != ours_is_past:  # both: only the order of equal stamps differs, and that is no past
+            return Outcome(_lines(ours if theirs_is_past else theirs), Decision(record_id, Rule.PAST))
         if not ours.line.deleted and not theirs.line.deleted:
             return _both_alive(record_id, base, ours, theirs)
     return _with_deletion(record_id, base, ours, theirs)
@@ -97,20 +104,26 @@ def _both_alive(record_id: str, base: Folded | None, ours: Folded, theirs: Folde
     return _by_field(record_id, before, ours, theirs)
 
 
-def _is_past(version: Folded, *, of: Sequence[Line], now: Folded, base: Folded | None) -> bool:
+def _is_past(version: Folded, *, of: Sequence[Line], now: Folded, old: Sequence[Line]) -> bool:
     """Whether *version* is a line that the side *of* went through after the base, and has left behind.
 
-    Such a change came to that side by a cherry-pick, say. One that it went through *before* the base is a revert.
+    Such a change came to that side by a cherry-pick, say. One that it went through *before* the base is a revert, and
+    so is one that stands in the base.
     """
     raw = version.line.raw
-    if raw == now.line.raw:
+    if raw == now.line.raw or any(line.raw == raw for line in old):
         return False
     counted = instants(of)
     ranks = [(counted[place], place) for place, line in enumerate(of) if line.raw == raw]
+    base = state(old)
     if not ranks or base is None:
         return bool(ranks)
-    old = [(counted[place], place) for place, line in enumerate(of) if line.raw == base.line.raw]
-    return max(ranks) > max(old) if old else max(ranks)[0] > base.instant
+    of_base = [(counted[place], place) for place, line in enumerate(of) if line.raw == base.line.raw]
+    if of_base:
+        return max(ranks) > max(of_base)
+    # The base's line is not there any more to tell before from after: the stamp does, if it says anything.
+    stamp = version.line.instant
+    return stamp is None or stamp >= base.instant
 
 
 def _with_deletion(record_id: str, base: Folded | None, ours: Folded | None, theirs: Folded | None) -> Outcome:
@@ -157,7 +170,9 @@ def _by_field(record_id: str, before: Fields, ours: Folded, theirs: Folded) -> O
         stamp = stamp_above(max(ours.instant, theirs.instant), stamp_of(sides[newer].line.raw))
         lines = [_stamped(result, stamp, like=contents[newer]) for result in results]
     rule = Rule.CONFLICT if merge.contested else Rule.FIELDS if None in known else Rule.NEWEST
-    return Outcome(tuple(sorted(lines)), Decision(record_id, rule, tuple(merge.decisions)))
+    preferring = lines if newer == 0 else lines[::-1]
+    whose = Sides(*preferring) if merge.contested else None
+    return Outcome(tuple(sorted(lines)), Decision(record_id, rule, tuple(merge.decisions)), sides=whose)
 
 
 def _known(result: Fields, contents: tuple[Fields, Fields], *, newer: int, tie: bool) -> int | None:
@@ -178,9 +193,9 @@ def _stamped(fields: dict[str, bytes], stamp: bytes, *, like: Fields) -> bytes:
     return join_fields({name: stamp if name == STAMP else fields[name] for name in (*names[:at], STAMP, *names[at:])})
 
 
-def _rank(side: Folded) -> tuple[int, bytes]:
-    """A key by which the newer version comes last, whichever side it stands on."""
-    return (side.instant, side.line.raw)
+def _rank(side: Folded) -> tuple[int, bool, bytes]:
+    """A key by which the newer version comes last, whichever side it is on; of equals one with a stamp of its own."""
+    return (side.instant, side.line.instant is not None, side.line.raw)
 
 
 def _raw(side: Folded | None) -> bytes | None:

@@ -20,6 +20,7 @@ __all__ = [
     "check_field",
     "check_id",
     "is_collection",
+    "is_device",
 ]
 
 MAX_ID_CHARS: Final = 256
@@ -47,6 +48,11 @@ _SURROGATE: Final = re.compile("[\ud800-\udfff]")
 def is_collection(name: str) -> bool:
     """Whether *name* can be a collection's: ``[a-z][a-z0-9_-]{0,63}``, and not reserved."""
     return _COLLECTION.fullmatch(name) is not None and name not in _RESERVED
+
+
+def is_device(name: str) -> bool:
+    """Whether Windows calls a device so, in which case no file there can have the name, with any suffix."""
+    return name in _DEVICES
 
 
 def check_collection(name: str) -> str:

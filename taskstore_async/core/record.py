@@ -153,6 +153,13 @@ class Record(Beside, msgspec.Struct, kw_only=True, frozen=True, metaclass=Record
     created_at: int | None = None
     updated_at: int = 0
 
+    def __pre_write__(self) -> None:
+        """Refuse a value that must not be written, by raising ``ValueError``; override it to set limits.
+
+        Asked by every write of the record as a whole, never when it is read: what a file holds all the same, from a
+        merge or another program, stays readable. (``__post_init__`` and ``msgspec.Meta`` bind reading too.)
+        """
+
     def evolve(self, **changes: Any) -> Self:  # noqa: ANN401 - reason: the fields have any types; the struct checks
         """A copy with *changes*; it stays the version it was read as, so ``update`` can tell whether that is stale.
 

@@ -50,8 +50,8 @@ class SyncConfig(msgspec.Struct, frozen=True, kw_only=True):
         ValueError: A number is out of its range.
     """
 
-    debounce_ms: int = 1_000
-    max_delay_ms: int = 5_000
+    debounce_ms: int = 100
+    max_delay_ms: int = 1_000
     max_pending: int = 10_000
     auto_export: bool = True
     coalesce: bool = True

@@ -14,6 +14,7 @@ import msgspec
 from msgspec.json import Decoder, Encoder
 
 from taskstore_async.core.codec import (
+    ALWAYS_FINE_BYTES,
     check_line,
     decode_exact,
     encode_exact,
@@ -36,7 +37,7 @@ _ENCODER: Final = Encoder(decimal_format="number")
 _NULL: Final = msgspec.Raw(b"null")
 
 
-class Draft(msgspec.Struct, frozen=True):
+class Draft(msgspec.Struct, frozen=True, gc=False):
     """A record that is ready to be written, whatever is stored by then.
 
     Attributes:
@@ -91,17 +92,19 @@ def draft(record: AnyRecord) -> Draft:
         InvalidIdError: The id is blank, has control characters or is no text.
         InvalidNameError: The collection has a name that cannot be.
         InvalidRecordError: A value does not fit its field's type, or JSON does not have it (NaN, an infinity, a lone
-            surrogate) or would bring it back as another; ``path`` leads to it. Or a document says that it is deleted.
+            surrogate) or would bring it back as another; ``path`` leads to it. Or the record's own ``__pre_write__``
+            refuses it, or a document says that it is deleted.
         InvalidRecordTypeError: As `declaration_of` says.
         LimitExceededError: The id is too long, or the record is nested too deeply.
     """
-    if isinstance(record, Document):
+    if not isinstance(record, Record):  # asked so because Document's class is an abstract one, and slow to ask
         return _draft_document(record)
     codec = _codec_of(type(record))
     record_id = check_id(record.id)
     try:
         data = _ENCODER.encode(record)
         back = codec.decoder.decode(data)
+        record.__pre_write__()
     except Exception as error:  # a record's own hooks may raise anything
         raise _refusal(codec.collection, record, error) from error
     if codec.equality_lies or back != record:
@@ -130,6 +133,10 @@ def line_of(draft: Draft, current: bytes | None, *, stamp_ms: int, created_ms: i
     Raises:
         LimitExceededError: The line is larger, or nested deeper, than a line may be.
     """
+    if current is None and (new := _first_line(draft, stamp_ms, created_ms)) is not None:
+        if len(new) > ALWAYS_FINE_BYTES:
+            check_line(new, subject=f"{draft.collection}/{draft.id}")
+        return new
     fields: dict[str, Json] = {**split_fields(draft.data)}
     stamp = msgspec.Raw(b"%d" % stamp_ms)
     created = fields.pop("created_at", _NULL)
@@ -150,6 +157,20 @@ def line_of(draft: Draft, current: bytes | None, *, stamp_ms: int, created_ms: i
         line = join_fields(joined)
     check_line(line, subject=f"{draft.collection}/{draft.id}")
     return line
+
+
+def _first_line(draft: Draft, stamp_ms: int, created_ms: int) -> bytes | None:
+    """The line of a typed record that was never stored; None where it is not laid out as nearly all are.
+
+    The record's own fields come first in its JSON, then those that every record has, which the line begins with. So
+    cutting the text in two says the same as splitting it into fields, at a third of the time.
+    """
+    record_id = _ENCODER.encode(draft.id)
+    own = b',"id":%b,"created_at":null,"updated_at":%d}' % (record_id, draft.expected_at)
+    if draft.shape is None or not draft.data.endswith(own):
+        return None
+    rest = draft.data[1 : -len(own)]
+    return b'{"id":%b,"created_at":%d,"updated_at":%d,%b}' % (record_id, created_ms, stamp_ms, rest)
 
 
 def load(record_type: type[_R], raw: bytes, instant: int) -> _R:

@@ -29,6 +29,7 @@ from taskstore_async.errors import (
     TaskStoreError,
 )
 from taskstore_async.storage import schema
+from taskstore_async.storage.content import Contents
 from taskstore_async.storage.log import instant_of
 from taskstore_async.storage.ops import (
     Applied,
@@ -46,6 +47,7 @@ from taskstore_async.storage.ops import (
     Renew,
     Stored,
     Update,
+    WriteContent,
 )
 from taskstore_async.storage.rows import found_lines
 from taskstore_async.storage.rules import Rules
@@ -65,8 +67,17 @@ if TYPE_CHECKING:
 __all__ = ["Application"]
 
 _LOG: Final = "INSERT INTO log (seq, collection, id, kind, origin, ms, ns, line) VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
+_LOG_NEW: Final = (
+    f"INSERT INTO log (seq, collection, id, kind, origin, ms, ns) "
+    f"VALUES (?, ?, ?, {schema.CREATED}, {schema.OWN}, ?, 0)"
+)
 _NULL: Final = msgspec.Raw(b"null")
 _RESERVED: Final = frozenset({"id", "created_at", "updated_at", "deleted"})
+
+
+_WORTH_A_QUERY: Final = 4  #: ids that are asked for together rather than one by one
+_LOOKED_AHEAD: Final = 500
+_UNREAD: Final = "unread"
 
 
 class _Row(msgspec.Struct, frozen=True, gc=False):
@@ -94,6 +105,7 @@ class Application:
     Attributes:
         lines: The lines of the transaction by collection, oldest first, as they must be appended.
         written: How many versions it wrote.
+        contents: The files of long texts that it writes, and those that deletions leave to nobody.
     """
 
     def __init__(
@@ -108,6 +120,7 @@ class Application:
     ) -> None:
         self.lines: dict[str, list[bytes]] = {}
         self.written = 0
+        self.contents = Contents(index.db, directory.path)
         self._index = index
         self._db = index.db
         self._directory = directory
@@ -117,7 +130,52 @@ class Application:
         self._first_seq = index.next_seq
         self._keep_from = 0 if not coalesce else self._first_seq if append_all else None
         self._log: list[list[object]] = []
+        self._ahead: dict[tuple[int, str], _Row | None] = {}  #: rows that nobody has asked for since they were read
+        self._held: list[tuple[Collection, str, bytes]] = []  #: new rows of one collection that are not written yet
         self._rules = Rules(index)
+
+    def look_ahead(self, ops: Sequence[Op]) -> None:
+        """Read the rows of records that *ops* are going to ask for, many with one query."""
+        wanted: dict[str, list[str]] = {}
+        for op in ops:
+            if isinstance(op, Create | Put | Update):
+                wanted.setdefault(op.draft.collection, []).append(op.draft.id)
+        for name, ids in wanted.items():
+            if len(ids) >= _WORTH_A_QUERY:
+                self.look_ahead_in(name, ids)
+
+    def look_ahead_in(self, name: str, ids: Sequence[str]) -> None:
+        """Read the rows *ids* of one collection, which are going to be asked for, if it has any."""
+        collection = self._index.collections.get(name)
+        if collection is None or collection.record is None:
+            return
+        for start in range(0, len(ids), _LOOKED_AHEAD):
+            some = ids[start : start + _LOOKED_AHEAD]
+            self._ahead.update(dict.fromkeys([(collection.key, record_id) for record_id in some]))
+            marks = ", ".join("?" * len(some))
+            found = self._db.execute(
+                f"SELECT id, ms, ns, dead, pending, line, pk FROM {collection.rows} WHERE id IN ({marks})", some
+            )
+            for record_id, *row in found:
+                self._ahead[collection.key, record_id] = _Row(*row)
+
+    def apply_all(self, ops: Sequence[Op]) -> list[Answer]:
+        """Make changes one after the other, each whole or not at all; rows of new records many with one statement."""
+        self.look_ahead(ops)
+        answers: list[Answer] = []
+        for op in ops:
+            try:
+                stored = self._hold(op)
+            except TaskStoreError as error:
+                answers.append(Refused(error))
+                continue
+            if stored is None:
+                self._write_held()
+                answers.append(self.apply(op))
+            else:
+                answers.append(Applied(stored))
+        self._write_held()
+        return answers
 
     def apply(self, op: Op) -> Answer:
         """Make one change, or leave everything as it was."""
@@ -127,8 +185,10 @@ class Application:
             return Refused(error)
 
     def finish(self) -> None:
-        """Write what was held back. Called once, before the commit."""
+        """Write what was held back. Called once, before the commit; `Contents.delete` comes after it."""
         self._db.executemany(_LOG, self._log)
+        self.contents.settle()
+        self.contents.publish()
 
     # -- ops ------------------------------------------------------------------------------------------------
 
@@ -137,6 +197,8 @@ class Application:
         match op:
             case Create() | Put() | Update():
                 answer = self._put(op)
+            case WriteContent():
+                answer = self._write_content(op)
             case Delete():
                 self._delete_one(op)
             case DeleteWhere():
@@ -147,12 +209,8 @@ class Application:
                 answer = self._together(op.ops)
             case Declare():
                 self.declare(op.declaration)
-            case Claim():
-                answer = self._claim(op)
-            case Renew():
-                answer = self._renew(op)
-            case Release():
-                self._end_lease(self._require_lease(op.collection, op.id, op.token), op.id)
+            case Claim() | Renew() | Release():
+                answer = self._lease(op)
         return answer
 
     def _together(self, ops: Sequence[Create | Put | Update | Delete]) -> tuple[object, ...]:
@@ -160,8 +218,62 @@ class Application:
         # What is new enters the catalogue before the savepoint, which could take it back behind the catalogue's back.
         for name in dict.fromkeys([op.collection if isinstance(op, Delete) else op.draft.collection for op in ops]):
             self._collection(name)
+        answers: list[object] = []
         with self._savepoint():
-            return tuple([self._apply(op) for op in ops])
+            for start in range(0, len(ops), _LOOKED_AHEAD):
+                some = ops[start : start + _LOOKED_AHEAD]
+                self.look_ahead(some)
+                for op in some:
+                    stored = self._hold(op)
+                    if stored is None:
+                        self._write_held()
+                        answers.append(self._apply(op))
+                    else:
+                        answers.append(stored)
+                self._write_held()
+            self._ahead.clear()
+        return tuple(answers)
+
+    def _hold(self, op: Op) -> Stored | None:
+        """Hold a new record back, to be written with others before anything else is done.
+
+        Returns:
+            What will be stored; None when the op is to be applied by itself: it is no creation, its row was not read
+            ahead or is there, or there are rules to check.
+        """
+        if not self._ahead or not isinstance(op, Create | Put) or (isinstance(op, Put) and op.token is not None):
+            return None
+        draft = op.draft
+        collection = self._index.collections.get(draft.collection)
+        wanted = self._wanted.get(draft.collection)
+        if collection is None or wanted is None or collection.satisfies is not wanted or not collection.writable:
+            return None
+        key = (collection.key, draft.id)
+        if self._ahead.get(key, _UNREAD) is not None or collection.has_rules:
+            return None
+        raw = line_of(draft, None, stamp_ms=self._clock_ms, created_ms=self._clock_ms)
+        del self._ahead[key]
+        if self._held and self._held[0][0] is not collection:
+            self._write_held()
+        self._held.append((collection, draft.id, raw))
+        return Stored(raw, self._clock_ms * NS_PER_MS)
+
+    def _write_held(self) -> None:
+        """Write the rows that were held back, all of one collection, and their entries in the log."""
+        if not self._held:
+            return
+        held, self._held = self._held, []
+        collection, first, ms = held[0][0], self._index.take_seqs(len(held)), self._clock_ms
+        cells_of = collection.cells_of
+        self._db.executemany(
+            collection.insert,
+            [(ms, 0, 0, first + place, raw, *cells_of(raw), one) for place, (_, one, raw) in enumerate(held)],
+        )
+        self._db.executemany(
+            _LOG_NEW, [(first + place, collection.key, one, ms) for place, (_, one, _) in enumerate(held)]
+        )
+        self.lines.setdefault(collection.name, []).extend([raw for _, _, raw in held])
+        self.written += len(held)
 
     def _put(self, op: Create | Put | Update) -> Stored:
         draft = op.draft
@@ -179,6 +291,15 @@ class Application:
                     raise NotFoundError(draft.collection, draft.id)
                 _require_version(draft.collection, draft.id, current, draft.expected_at, draft.expected_crc)
         return self._store(collection, draft, row, current)
+
+    def _write_content(self, op: WriteContent) -> Stored:
+        name, draft = self.contents.place(self._collection(op.collection), op.change)
+        temporary = self.contents.write(op.collection, name, op.data)
+        try:
+            return self._put(msgspec.structs.replace(op.change, draft=draft))
+        except TaskStoreError:
+            self.contents.withdraw(temporary)
+            raise
 
     def _store(self, collection: Collection, draft: Draft, row: _Row | None, current: _Row | None) -> Stored:
         stamp_ms = self._next(row)
@@ -198,10 +319,10 @@ class Application:
         check: bool = True,
     ) -> None:
         """Make *raw* the live version of a record, its rules kept."""
-        cells = collection.cells(collection.decode(raw))
+        cells = collection.cells_of(raw)
         current = None if row is None or row.dead else row
-        if check and (collection.declaration.unique_fields or collection.declaration.references):
-            before = None if current is None else collection.cells(collection.decode(current.raw))
+        if check and collection.has_rules:
+            before = None if current is None else collection.cells_of(current.raw)
             self._rules.check(collection, record_id, cells, before)
         kind = schema.CREATED if current is None else schema.UPDATED
         self._write(collection, record_id, row, raw=raw, ms=ms, ns=ns, cells=cells, kind=kind)
@@ -256,14 +377,14 @@ class Application:
         self._write(types, wanted.collection, row, raw=raw, ms=stamp_ms, cells=(), kind=kind)
         self._syncer.take_declarations()
 
-    def take_line(self, name: str, line: Line, instant: int, *, coming: Container[str]) -> None:
+    def take_line(self, name: str, line: Line, instant: int, *, coming: Mapping[str, Container[str]]) -> None:
         """Store a line of another file, with its bytes and its stamp where these can stay.
 
         Args:
             name: The collection.
             line: What to store.
             instant: The stamp that the other file's fold gave it, in nanoseconds.
-            coming: Ids that this import brings, which its references may name already.
+            coming: Ids that this import brings, by collection; its references may name them already.
 
         Raises:
             UniqueError, MissingReferenceError: A rule of the declaration is broken.
@@ -284,13 +405,21 @@ class Application:
                 with self._savepoint():
                     self._delete(collection, line.id, row, raw=raw, ms=ms, ns=ns)
             return
-        self._rules.coming = (name, coming)
+        self._rules.coming = coming
         try:
             self._write_line(collection, line.id, row, raw, ms, ns=ns)
         finally:
-            self._rules.coming = None
+            self._rules.coming = {}
 
     # -- leases ---------------------------------------------------------------------------------------------
+
+    def _lease(self, op: Claim | Renew | Release) -> Claimed | int | None:
+        if isinstance(op, Claim):
+            return self._claim(op)
+        if isinstance(op, Renew):
+            return self._renew(op)
+        self._end_lease(self._require_lease(op.collection, op.id, op.token), op.id)
+        return None
 
     def _claim(self, op: Claim) -> Claimed | None:
         collection = self._collection(op.collection)
@@ -394,6 +523,7 @@ class Application:
         if raw is None:
             raw = tombstone(split_fields(row.raw)["id"], ms)
         cells = (None,) * len(collection.columns)
+        self.contents.let_go(collection, row.raw)
         self._write(collection, record_id, row, raw=raw, ms=ms, ns=ns, cells=cells, kind=schema.DELETED)
         self._end_lease(collection, record_id)
 
@@ -405,7 +535,7 @@ class Application:
         if self._rules.deferring:
             yield
             return
-        written, logged = self.written, len(self._log)
+        written, logged, freed = self.written, len(self._log), self.contents.freed
         lines = {name: len(held) for name, held in self.lines.items()}
         self._db.execute("SAVEPOINT op")
         try:
@@ -416,7 +546,10 @@ class Application:
                 self._db.execute("ROLLBACK TO op")
                 self._db.execute("RELEASE op")
             self.written = written
+            self._held.clear()
+            self._ahead.clear()  # they may have been read behind what is taken back
             del self._log[logged:]
+            self.contents.keep_all_but(freed)
             self.lines = {name: held[: lines[name]] for name, held in self.lines.items() if name in lines}
             raise
         self._db.execute("RELEASE op")
@@ -431,8 +564,11 @@ class Application:
             CollectionClosedError: It is closed to writing.
             DeclarationConflictError: The record type in use contradicts the store's declaration.
         """
-        found = self._known(check_collection(name))
         wanted = self._wanted.get(name)
+        there = self._index.collections.get(name)
+        if there is not None and wanted is not None and there.satisfies is wanted and there.writable:
+            return there
+        found = self._known(check_collection(name))
         if wanted is not None and found.satisfies is not wanted:
             self.declare(wanted)
             found = self._index.collections[name]
@@ -442,6 +578,7 @@ class Application:
     def _known(self, name: str) -> Collection:
         found = self._index.collections.get(name)
         if found is None or (found.record is None and name != TYPES):
+            self._ahead.clear()
             self._syncer.one(name)
             found = self._index.collections[name]
         return self._writable(found)
@@ -452,12 +589,16 @@ class Application:
         return collection
 
     def _row(self, collection: Collection, record_id: str) -> _Row | None:
+        if self._ahead:
+            ahead = self._ahead.pop((collection.key, record_id), _UNREAD)  # popped: whoever asks is going to change it
+            if not isinstance(ahead, str):
+                return ahead
         found = self._db.execute(collection.select, (record_id,)).fetchone()
         return None if found is None else _Row(*found)
 
     def _next(self, row: _Row | None) -> int:
         """The stamp of the record's next version, in milliseconds."""
-        return next_stamp(self._clock_ms, None if row is None else instant_of(row.ms, row.ns))
+        return self._clock_ms if row is None else next_stamp(self._clock_ms, instant_of(row.ms, row.ns))
 
     def _write(
         self,
@@ -473,7 +614,7 @@ class Application:
     ) -> None:
         """Write the row and its entry in the log; *ns* is the part of the stamp below a millisecond."""
         seq = self._index.take_seqs(1)
-        dead = kind == schema.DELETED
+        dead = int(kind == schema.DELETED)  # a bool takes sqlite3 longer to bind
         if row is None:
             self._db.execute(collection.insert, (ms, ns, dead, seq, raw, *cells, record_id))
         else:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sqlite3
 import time
-from contextlib import closing, suppress
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,19 +14,40 @@ import msgspec
 from taskstore_async.core.codec import Line, decode_line
 from taskstore_async.core.declaration import TYPES
 from taskstore_async.core.names import is_collection
-from taskstore_async.storage import files, log, schema
-from taskstore_async.storage.index import Index, open_index
+from taskstore_async.storage import failpoints, files, log, schema
+from taskstore_async.storage.index import CommitError, Index, open_index
 from taskstore_async.storage.sync import Syncer
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Generator
 
     from taskstore_async.storage.directory import Directory
     from taskstore_async.storage.reports import CollectionSync
 
-__all__ = ["Opened", "build_in_memory", "is_damage", "open_or_build", "outbox_of", "replace_index", "take_outbox"]
+__all__ = [
+    "Opened",
+    "build_in_memory",
+    "is_damage",
+    "is_read_only",
+    "is_trouble",
+    "open_or_build",
+    "outbox_of",
+    "replace_index",
+    "take_outbox",
+]
 
-_BESIDE = ("", "-wal", "-shm", "-journal")
+
+_TROUBLE = {
+    sqlite3.SQLITE_BUSY,
+    sqlite3.SQLITE_CANTOPEN,
+    sqlite3.SQLITE_FULL,
+    sqlite3.SQLITE_IOERR,
+    sqlite3.SQLITE_LOCKED,
+    sqlite3.SQLITE_NOMEM,
+    sqlite3.SQLITE_PERM,
+    sqlite3.SQLITE_PROTOCOL,
+    sqlite3.SQLITE_READONLY,
+}
 
 
 class Opened(msgspec.Struct):
@@ -52,6 +73,12 @@ def open_or_build(directory: Directory, *, now_ms: Callable[[], int]) -> Opened:
         OSError: A file cannot be made.
         sqlite3.OperationalError: SQLite cannot open the file for a reason that another file would not mend.
     """
+    aside = _aside(directory)
+    if aside.exists():  # whoever set it aside did not get far
+        if not directory.index.exists():
+            _rename(directory.index, aside)  # what still stands beside the name is the other's
+            return _build_from_aside(directory, "as was found before", _salvage(aside), now_ms=now_ms)
+        _rename(aside, aside.with_name(f"{directory.index.name}.broken-{time.time_ns() // 1_000_000}"))
     if not directory.index.exists():
         return _build(directory, now_ms=now_ms, outbox={}, note="")
     if not (directory.index.is_file() and os.access(directory.index, os.R_OK | os.W_OK)):
@@ -71,13 +98,28 @@ def open_or_build(directory: Directory, *, now_ms: Callable[[], int]) -> Opened:
 
 
 def replace_index(directory: Directory, reason: str, *, now_ms: Callable[[], int]) -> Opened:
-    """Set the index aside, and build a new one with what the old one had not flushed. Under store.lock."""
-    aside = _set_aside(directory)
-    outbox = _salvage(aside)
+    """Set the index aside, and build a new one with what the old one had not flushed. Under store.lock.
+
+    Raises:
+        sqlite3.OperationalError: The old one cannot be reached just now, which is no damage; nothing was changed.
+    """
+    outbox = _salvage(directory.index)
+    _rename(directory.index, _aside(directory))
+    failpoints.reach("set aside")
+    return _build_from_aside(directory, reason, outbox, now_ms=now_ms)
+
+
+def _build_from_aside(
+    directory: Directory, reason: str, outbox: dict[str, list[bytes]], *, now_ms: Callable[[], int]
+) -> Opened:
+    """Build an index with the outbox of the one that was set aside, which gets its last name when that is done."""
+    opened = _build(directory, now_ms=now_ms, outbox=outbox, note="")
+    kept = directory.index.with_name(f"{directory.index.name}.broken-{time.time_ns() // 1_000_000}")
+    _rename(_aside(directory), kept)
     count = sum(map(len, outbox.values()))
     name = directory.index.name
-    note = f"{name} could not be used ({reason}); it is kept as {aside.name}, {count} pending line(s) saved"
-    return _build(directory, now_ms=now_ms, outbox=outbox, note=note)
+    opened.note = f"{name} could not be used ({reason}); it is kept as {kept.name}, {count} pending line(s) saved"
+    return opened
 
 
 def is_damage(error: sqlite3.Error) -> bool:
@@ -88,6 +130,16 @@ def is_damage(error: sqlite3.Error) -> bool:
     primary = code & 0xFF
     lacking = str(error).startswith(("no such table", "no such column"))
     return primary in {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB} or lacking
+
+
+def is_trouble(error: sqlite3.Error) -> bool:
+    """Whether *error* says that the index cannot be reached just now."""
+    return (getattr(error, "sqlite_errorcode", None) or 0) & 0xFF in _TROUBLE
+
+
+def is_read_only(error: sqlite3.Error) -> bool:
+    """Whether *error* says that this connection cannot write."""
+    return (getattr(error, "sqlite_errorcode", None) or 0) & 0xFF == sqlite3.SQLITE_READONLY
 
 
 def build_in_memory(directory: Directory, *, now_ms: Callable[[], int]) -> Opened:
@@ -103,7 +155,7 @@ def build_in_memory(directory: Directory, *, now_ms: Callable[[], int]) -> Opene
 
 def _build(directory: Directory, *, now_ms: Callable[[], int], outbox: dict[str, list[bytes]], note: str) -> Opened:
     """Build an index in a file of its own, and let it take the name."""
-    for suffix in _BESIDE[1:]:  # of an index that is gone: SQLite would play it into the new one
+    for suffix in schema.BESIDE[1:]:  # of an index that is gone: SQLite would play it into the new one
         Path(f"{directory.index}{suffix}").unlink(missing_ok=True)
     for leftover in directory.path.glob(f"{directory.index.name}.*.new*"):  # of builds that were killed
         leftover.unlink(missing_ok=True)
@@ -121,8 +173,13 @@ def _build(directory: Directory, *, now_ms: Callable[[], int], outbox: dict[str,
             db.execute(f"PRAGMA journal_mode = {schema.JOURNAL_MODE}").fetchone()
         with temporary.open("rb") as file:
             files.fsync(file.fileno())
+        failpoints.reach("built")
         temporary.replace(directory.index)
+        failpoints.reach("index named")
         files.fsync_directory(directory.path)
+    except CommitError as error:
+        _remove(temporary)
+        raise sqlite3.OperationalError(str(error)) from error  # of a file that nobody has seen
     except BaseException:
         _remove(temporary)
         raise
@@ -137,29 +194,54 @@ def _build(directory: Directory, *, now_ms: Callable[[], int], outbox: dict[str,
 
 
 def _remove(path: Path) -> None:
-    for suffix in _BESIDE:
+    for suffix in schema.BESIDE:
         Path(f"{path}{suffix}").unlink(missing_ok=True)
 
 
-def _set_aside(directory: Directory) -> Path:
-    aside = directory.index.with_name(f"{directory.index.name}.broken-{time.time_ns() // 1_000_000}")
-    for suffix in _BESIDE[1:]:
-        with suppress(FileNotFoundError):
-            Path(f"{directory.index}{suffix}").replace(f"{aside}{suffix}")
-    directory.index.replace(aside)
-    return aside
+def _aside(directory: Directory) -> Path:
+    """Where an index is whose outbox no other has yet: whoever opens the store next takes it over."""
+    return directory.index.with_name(f"{directory.index.name}.aside")
+
+
+def _rename(index: Path, other: Path) -> None:
+    for suffix in schema.BESIDE:
+        with suppress(FileNotFoundError):  # what was damaged may never have got its name
+            Path(f"{index}{suffix}").replace(f"{other}{suffix}")
 
 
 def _salvage(path: Path) -> dict[str, list[bytes]]:
-    """The pending lines of an index that cannot be used, by collection; what can still be read of them."""
+    """The pending lines of an index that cannot be used, by collection; what can still be read of them.
+
+    Only tables are asked, by names that we have given: a view of somebody else's may have no end.
+
+    Raises:
+        sqlite3.OperationalError: It cannot be reached just now.
+    """
     outbox: dict[str, list[bytes]] = {}
-    with suppress(sqlite3.Error), closing(schema.connect(path, writable=False)) as db:
+    if not os.access(path, os.R_OK):
+        return outbox
+    with _only_damage(), closing(schema.connect(path, writable=False)) as db:
+        tables = {name for (name,) in db.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+        if not tables >= {"collection", "log"}:
+            return outbox
         for key, name, rows, flushed in db.execute("SELECT key, name, rows, flushed FROM collection").fetchall():
-            with suppress(sqlite3.Error):
+            if rows not in tables or not schema.is_row_table(rows):
+                continue
+            with _only_damage():
                 for (line,) in db.execute(log.PENDING_LINES.format(rows=rows), (flushed, key)):
                     if isinstance(line, bytes) and isinstance(name, str):
                         outbox.setdefault(name, []).append(line)
     return outbox
+
+
+@contextmanager
+def _only_damage() -> Generator[None]:
+    """Pass over what is damaged; of a file that cannot be reached, nobody knows what it has."""
+    try:
+        yield
+    except sqlite3.Error as error:
+        if is_trouble(error):
+            raise
 
 
 def outbox_of(index: Index) -> dict[str, list[bytes]]:

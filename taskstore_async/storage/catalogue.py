@@ -2,25 +2,28 @@
 
 from __future__ import annotations
 
+import sqlite3
+from collections.abc import Callable  # noqa: TC003 - reason: msgspec reads it at run time
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from taskstore_async.core.codec import Line, decode_line
-from taskstore_async.core.comparable import OPAQUE
-from taskstore_async.core.declaration import Declaration
+from taskstore_async.core.codec import Line, decode_line, values_of_line
+from taskstore_async.core.comparable import COMPARABLE, OPAQUE, comparable
+from taskstore_async.core.declaration import TYPES, Declaration
+from taskstore_async.core.names import is_collection
+from taskstore_async.errors import TaskStoreError
 from taskstore_async.storage import schema
 from taskstore_async.storage.journal import FileRecord
 
 if TYPE_CHECKING:
-    import sqlite3
     from collections.abc import Mapping
-
-    from taskstore_async.core.comparable import COMPARABLE
 
 __all__ = ["Collection", "add", "keep_mark", "keep_record", "load", "redeclare", "use_table"]
 
 _encode = msgspec.json.Encoder().encode
+_decode_declaration = msgspec.json.Decoder(dict[str, Any]).decode
 _decode_record = msgspec.json.Decoder(FileRecord).decode
 _NAMES = "key, name, rows, declaration, flushed, revision, record, closed, synced_ms"
 
@@ -52,12 +55,16 @@ class Collection(msgspec.Struct):
     select: str = ""
     insert: str = ""
     update: str = ""
+    nothing: tuple[None, ...] = ()  #: the cells of a tombstone
+    cells_from: Callable[[tuple[Any, ...]], tuple[COMPARABLE | bytes, ...]] = tuple  #: cells of the sources' values
     satisfies: Declaration | None = None  #: what a record type declares, and this declaration is known to contain
 
     def __post_init__(self) -> None:
         """Derive the statements that name the generated columns."""
         self.satisfies = None
         names = [f"c{position}" for position in range(len(self.declaration.columns))]
+        self.nothing = (None,) * len(names)
+        self.cells_from = _plain_cells if self.declaration.plain else partial(_computed_cells, self.declaration)
         self.columns = dict(zip(self.declaration.columns, names, strict=True))
         self.select = f"SELECT ms, ns, dead, pending, line, pk FROM {self.rows} WHERE id = ?"
         self.insert = (
@@ -67,17 +74,41 @@ class Collection(msgspec.Struct):
         assignments = ", ".join(f"{name} = ?" for name in ["ms", "ns", "dead", "pending", "line", *names])
         self.update = f"UPDATE {self.rows} SET {assignments} WHERE pk = ?"
 
+    @property
+    def has_rules(self) -> bool:
+        """Whether writing a record asks about others."""
+        return bool(self.declaration.unique_fields or self.declaration.references)
+
+    @property
+    def writable(self) -> bool:
+        """Whether its file was looked at, and is not closed to writing."""
+        return self.record is not None and not self.closed
+
     def cells(self, line: Line) -> tuple[COMPARABLE | bytes, ...]:
         """The values of *line*'s columns as SQLite takes them; nothing at all for a tombstone."""
-        if line.deleted:
-            return (None,) * len(self.columns)
-        return tuple([b"" if value is OPAQUE else value for value in self.declaration.column_values(line.values)])
+        return self.nothing if line.deleted else self.cells_from(line.values)
+
+    def cells_of(self, raw: bytes) -> tuple[COMPARABLE | bytes, ...]:
+        """The same of a live line that is stored, or about to be, decoded for nothing else."""
+        return self.cells_from(values_of_line(raw, self.declaration.sources))
 
     def decode(self, raw: bytes) -> Line:
         """A line that is stored, decoded as far as the columns need it."""
         line = decode_line(raw, self.declaration.sources)
         assert isinstance(line, Line)  # noqa: S101 - reason: only lines that were read are stored
         return line
+
+
+def _plain_cells(values: tuple[Any, ...]) -> tuple[COMPARABLE | bytes, ...]:
+    return tuple([value if type(value) is str else _cell(comparable(value)) for value in values])
+
+
+def _computed_cells(declaration: Declaration, values: tuple[Any, ...]) -> tuple[COMPARABLE | bytes, ...]:
+    return tuple([_cell(value) for value in declaration.column_values(values)])
+
+
+def _cell(value: COMPARABLE) -> COMPARABLE | bytes:
+    return b"" if value is OPAQUE else value
 
 
 def _collection(row: tuple[Any, ...], known: Collection | None) -> Collection:
@@ -88,7 +119,9 @@ def _collection(row: tuple[Any, ...], known: Collection | None) -> Collection:
         known.flushed, known.revision, known.record = flushed, revision, decoded
         known.closed, known.synced_ms = bool(closed), synced_ms
         return known
-    declaration = Declaration.from_object(name, msgspec.json.decode(declared))
+    if not (name == TYPES or is_collection(name)) or not schema.is_row_table(rows):
+        raise sqlite3.DatabaseError(f"its catalogue has a collection {name!r} in a table {rows!r}")
+    declaration = Declaration.from_object(name, _decode_declaration(declared))
     return Collection(
         key, name, rows, declaration, declared, flushed, revision, decoded, closed=bool(closed), synced_ms=synced_ms
     )
@@ -100,9 +133,15 @@ def load(db: sqlite3.Connection, known: Mapping[str, Collection] = {}) -> dict[s
     Args:
         db: The index.
         known: What an earlier call returned; entries that still stand are brought up to date and used again.
+
+    Raises:
+        sqlite3.DatabaseError: It has what we have not written.
     """
     found = db.execute(f"SELECT {_NAMES} FROM collection ORDER BY name").fetchall()
-    return {row[1]: _collection(row, known.get(row[1])) for row in found}
+    try:
+        return {row[1]: _collection(row, known.get(row[1])) for row in found}
+    except (TaskStoreError, ValueError, TypeError) as error:
+        raise sqlite3.DatabaseError(f"its catalogue cannot be read: {error}") from error
 
 
 def add(db: sqlite3.Connection, name: str, declaration: Declaration | None = None) -> Collection:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 from taskstore_async.core.declaration import TYPES, Declaration
 from taskstore_async.core.fold import Folded, effective, wins
-from taskstore_async.storage import log
+from taskstore_async.storage import content, log
 from taskstore_async.storage.journal import NoJournalError, open_to_read
 from taskstore_async.storage.reconcile import JournalReader
 from taskstore_async.storage.reports import CheckReport, Finding, Problem
@@ -36,32 +36,43 @@ def check(engine: Engine) -> CheckReport:
     records = 0
     with engine.consistent() as (db, collections):
         findings += _integrity(db)
-        served, strays = engine.directory.journals()
-        findings += [
-            Finding(kind="stray", message=f"{name} is no collection name, so it is not served", file=name)
-            for name in strays
-        ]
-        for name in sorted({*served, *collections}):
-            collection = collections.get(name)
-            if collection is None:
-                message = f"{name}.jsonl has not been read; run: tstore sync"
-                findings.append(Finding(kind="stale", message=message, collection=name))
-                continue
-            findings += _collection(db, collection, engine.directory)
-            if name != TYPES:
-                (count,) = db.execute(f"SELECT count(*) FROM {collection.rows} WHERE dead = 0").fetchone()
-                records += count
-        declared = declarations(db, collections[TYPES]) if TYPES in collections else {}
-        for name, collection in collections.items():
-            findings += _rules(db, collection, collections)
-            if name != TYPES and collection.declaration != declared.get(name, Declaration(name)):
-                message = f"{name}: the index has other fields than {TYPES}.jsonl declares; run: tstore sync --rebuild"
-                findings.append(Finding(kind="difference", message=message, collection=name))
+        try:
+            findings.extend(_findings(db, collections, engine.directory))
+            records = _count(db, collections)
+        except sqlite3.DatabaseError as error:
+            findings.append(_damage(str(error)))
     served_count = sum(name != TYPES for name in collections)
     ok = not any(finding.error for finding in findings)
     if (more := len(findings) - _LISTED) > 0:
         findings[_LISTED:] = [Finding(kind="more", message=f"{more:,} further findings are not listed", error=not ok)]
     return CheckReport(ok=ok, collections=served_count, records=records, problems=tuple(findings))
+
+
+def _findings(db: sqlite3.Connection, collections: dict[str, Collection], directory: Directory) -> Iterator[Finding]:
+    """Everything but the counts; raises when SQLite cannot read on."""
+    served, strays = directory.journals()
+    for name in strays:
+        yield Finding(kind="stray", message=f"{name} is no collection name, so it is not served", file=name)
+    for name in sorted({*served, *collections}):
+        collection = collections.get(name)
+        if collection is None:
+            message = f"{name}.jsonl has not been read; run: tstore sync"
+            yield Finding(kind="stale", message=message, collection=name)
+        else:
+            yield from _collection(db, collection, directory)
+    declared = declarations(db, collections[TYPES]) if TYPES in collections else {}
+    for name, collection in collections.items():
+        yield from _rules(db, collection, collections)
+        yield from content.findings(db, collection, directory.path)
+        if name != TYPES and collection.declaration != declared.get(name, Declaration(name)):
+            message = f"{name}: the index has other fields than {TYPES}.jsonl declares; run: tstore sync --rebuild"
+            yield Finding(kind="difference", message=message, collection=name)
+
+
+def _count(db: sqlite3.Connection, collections: dict[str, Collection]) -> int:
+    """How many live records there are."""
+    tables = [collection.rows for name, collection in collections.items() if name != TYPES]
+    return sum(db.execute(f"SELECT count(*) FROM {table} WHERE dead = 0").fetchone()[0] for table in tables)
 
 
 def problems_of(engine: Engine, name: str) -> tuple[Problem, ...]:
@@ -86,7 +97,11 @@ def _integrity(db: sqlite3.Connection) -> Iterator[Finding]:
         messages = [str(error)]
     for message in messages:
         if message != "ok":
-            yield Finding(kind="index", message=f"SQLite says of store.db: {message}")
+            yield _damage(message)
+
+
+def _damage(message: str) -> Finding:
+    return Finding(kind="index", message=f"SQLite says of store.db: {message}; run: tstore doctor --fix")
 
 
 def _collection(db: sqlite3.Connection, collection: Collection, directory: Directory) -> Iterator[Finding]:
@@ -110,7 +125,7 @@ def _collection(db: sqlite3.Connection, collection: Collection, directory: Direc
         return
     if reader is not None:
         yield from _bad_lines(collection.name, reader)
-        if reader.unreadable:
+        if reader.unreadable or collection.closed:
             message = f"{path.name} has no valid line, or ends within a conflict; it is closed to writing"
             yield Finding(kind="closed", message=message, collection=collection.name, file=path.name)
             return

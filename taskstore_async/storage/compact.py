@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import stat
 from typing import TYPE_CHECKING, Final
 
 import msgspec
@@ -12,23 +11,20 @@ from taskstore_async.core.codec import BadLine, Line, LineReader, join_fields, s
 from taskstore_async.core.fold import effective, wins
 from taskstore_async.core.stamp import NS_PER_MS
 from taskstore_async.errors import CollectionClosedError, FlushError
-from taskstore_async.storage import files, journal
+from taskstore_async.storage import journal, replacing
 from taskstore_async.storage.clock import now_ms
 from taskstore_async.storage.journal import chunks, crc_of_prefix, open_to_append
 from taskstore_async.storage.reports import Compacted, CompactReport
 from taskstore_async.storage.transact import transaction
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-    from pathlib import Path
+    from collections.abc import Iterable, Sequence
 
-    from taskstore_async.storage.directory import Directory
     from taskstore_async.storage.engine import Engine, Session
 
 __all__ = ["GRACE_MS", "compact"]
 
 GRACE_MS: Final = 30 * 24 * 3_600_000  #: so long a tombstone stays, for branches that have not seen it
-_TRIES: Final = 5
 _BEYOND: Final = 1_024  #: carriage returns that a line may end in
 
 
@@ -50,7 +46,7 @@ class _Content(msgspec.Struct):
     open_ended: bool = False  #: it ends within a conflict, so that what comes next would not be read
 
 
-def compact(engine: Engine, name: str | None, *, grace_ms: int = GRACE_MS) -> CompactReport:
+def compact(engine: Engine, name: str | None, *, grace_ms: int = GRACE_MS, dry_run: bool = False) -> CompactReport:
     """Compact one collection, or all; see `Store.compact`.
 
     Raises:
@@ -66,48 +62,48 @@ def compact(engine: Engine, name: str | None, *, grace_ms: int = GRACE_MS) -> Co
             if collection is None or journal.stat_of(path) is None:
                 continue
             if not collection.closed:
-                done[one] = _compact(engine, session, one, grace_ms=grace_ms)
+                done[one] = _compact(engine, session, one, grace_ms=grace_ms, dry_run=dry_run)
             elif name is not None:
                 raise CollectionClosedError(one, str(path))
     return CompactReport(done)
 
 
-def _compact(engine: Engine, session: Session, name: str, *, grace_ms: int) -> Compacted:
+def _compact(engine: Engine, session: Session, name: str, *, grace_ms: int, dry_run: bool) -> Compacted:
     path = engine.directory.journal(name)
-    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
-    for left in path.parent.glob(f"{path.name}.*.tmp"):  # by somebody who was killed: we hold the lock
-        left.unlink(missing_ok=True)
+    replacing.clear_temporaries(path)
     quarantined: list[bytes] = []
     try:
-        for _ in range(_TRIES):
-            with open_to_append(path) as old:  # other tools that lock the journal wait
+        for _ in range(replacing.TRIES):
+            with open_to_append(path, create=False) as old:  # other tools that lock the journal wait
                 content = _read(old)
                 if content.bad and (content.open_ended or not content.kept):
                     raise CollectionClosedError(name, str(path))
                 lines = _latest(content, oldest=(now_ms() - grace_ms) * NS_PER_MS)
+                if dry_run:
+                    return _told(content, lines, sum(len(line) + 1 for line in lines), len(content.bad))
                 if content.bad != quarantined:
                     quarantined = content.bad
-                    _quarantine(engine.directory, name, quarantined)
-                new_size = _write(temporary, lines, old, content.size)
-                if not _is_still(old, path, content):
+                    replacing.quarantine(engine.directory, name, quarantined)
+                pieces = (line + b"\n" for line in lines)
+                new_size = replacing.replace(path, old, pieces, size=content.size, crc=content.crc)
+                if new_size is None:
                     continue
-                temporary.replace(path)
-                files.fsync_directory(path.parent)
-                _carry_late(old, path, content.size, new_size - sum(len(line) + 1 for line in lines))
             with transaction(engine, session, full=False):
                 session.syncer.one(name, force=True)
-            return Compacted(
-                lines_before=content.lines,
-                lines_after=len(lines),
-                bytes_before=content.size,
-                bytes_after=new_size,
-                quarantined=len(quarantined),
-            )
+            return _told(content, lines, new_size, len(quarantined))
     except OSError as error:
         raise FlushError(str(path), error.strerror or str(error), pending=0) from error
-    finally:
-        temporary.unlink(missing_ok=True)
     raise FlushError(str(path), "it keeps being replaced while it is compacted", pending=0)
+
+
+def _told(content: _Content, lines: Sequence[bytes], new_size: int, quarantined: int) -> Compacted:
+    return Compacted(
+        lines_before=content.lines,
+        lines_after=len(lines),
+        bytes_before=content.size,
+        bytes_after=new_size,
+        quarantined=quarantined,
+    )
 
 
 def _read(descriptor: int) -> _Content:
@@ -165,44 +161,3 @@ def _latest(content: _Content, *, oldest: int) -> list[bytes]:
             raw = join_fields({**split_fields(raw), "updated_at": msgspec.Raw(b"%d" % ms)})
         lines.append(raw)
     return lines
-
-
-def _quarantine(directory: Directory, name: str, bad: list[bytes]) -> None:
-    """Keep the lines that cannot be read in a file of their own."""
-    directory.quarantine.mkdir(exist_ok=True)
-    path = directory.quarantine / f"{name}-{now_ms()}.jsonl"
-    with path.open("ab") as file:
-        file.write(b"".join(line + b"\n" for line in bad))
-        file.flush()
-        files.fsync(file.fileno())
-    files.fsync_directory(directory.quarantine)
-    files.fsync_directory(directory.path)
-
-
-def _write(path: Path, lines: list[bytes], old: int, size: int) -> int:
-    """Write *lines*, and what the old file has gained behind *size*; returns the new size, fsynced."""
-    with path.open("wb") as file:
-        path.chmod(stat.S_IMODE(os.fstat(old).st_mode))
-        file.writelines(line + b"\n" for line in lines)
-        for chunk in chunks(old, size, os.fstat(old).st_size):
-            file.write(chunk)
-        file.flush()
-        files.fsync(file.fileno())
-        return file.tell()
-
-
-def _is_still(descriptor: int, path: Path, content: _Content) -> bool:
-    """Whether the name still stands for the file that was read, with the bytes that were read."""
-    named, status = journal.stat_of(path), os.fstat(descriptor)
-    same = named is not None and (named.st_dev, named.st_ino) == (status.st_dev, status.st_ino)
-    return same and crc_of_prefix(descriptor, content.size) == content.crc
-
-
-def _carry_late(old: int, path: Path, size: int, carried: int) -> None:
-    """Append what the old file gained between the last look at it and its end."""
-    late = b"".join(chunks(old, size + carried, os.fstat(old).st_size))
-    if late:
-        with path.open("ab") as file:
-            file.write(late)
-            file.flush()
-            files.fsync(file.fileno())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import threading
@@ -9,12 +10,20 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from taskstore_async.core.declaration import TYPES
-from taskstore_async.core.names import is_collection
-from taskstore_async.errors import NoStoreError, StoreReadOnlyError, StoreVersionError
+from taskstore_async.core.names import check_collection, is_collection
+from taskstore_async.errors import (
+    NoStoreError,
+    ReadFailedError,
+    StoreReadOnlyError,
+    StoreVersionError,
+    TaskStoreError,
+    WriteFailedError,
+)
 from taskstore_async.storage import files
+from taskstore_async.storage.git import Git
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable
 
 __all__ = ["FORMAT", "NAME", "Directory"]
 
@@ -30,12 +39,15 @@ class Directory:
 
     Attributes:
         path: The store directory itself, absolute.
+        git: The git repository around it, if there is one.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self.index = path / "store.db"
         self.quarantine = path / "quarantine"
+        self.git = Git(path)
+        self._journals: dict[str, Path] = {}  #: made paths: every flush asks for some
 
     @classmethod
     def at(cls, path: str | os.PathLike[str], *, create: bool) -> Directory:
@@ -48,13 +60,18 @@ class Directory:
             create: Make what is missing.
 
         Raises:
-            NoStoreError: There is none, and none was to be made.
+            NoStoreError: There is none, and none was to be made; or there is a link to one.
             StoreVersionError: It has a newer format than this program knows.
             StoreReadOnlyError: It was to be made, and cannot be.
+            ReadFailedError, WriteFailedError: The disk refused something.
         """
         given = Path(os.path.abspath(path))  # noqa: PTH100 - reason: resolve() would follow the person's own links
         itself = given.name == NAME or (given / ".version").is_file()
         directory = cls(given if itself else given / NAME)
+        if directory.path.name == NAME and directory.path.is_symlink():
+            # A clone may bring it, and it leads wherever its author liked.
+            target = os.path.realpath(directory.path)
+            raise NoStoreError(str(directory.path), f"it is a link; if it is meant, name what it leads to: {target}")
         if not directory.path.is_dir():
             if not create:
                 raise NoStoreError(str(directory.path))
@@ -78,8 +95,17 @@ class Directory:
         return os.access(self.path, os.W_OK | os.X_OK)
 
     def journal(self, collection: str) -> Path:
-        """The journal file of *collection*."""
-        return self.path / f"{collection}{_SUFFIX}"
+        """The journal file of *collection*.
+
+        Raises:
+            InvalidNameError: It is no name of one, and could lead out of the directory.
+        """
+        found = self._journals.get(collection)
+        if found is None:
+            if collection != TYPES:
+                check_collection(collection)
+            found = self._journals[collection] = self.path / f"{collection}{_SUFFIX}"
+        return found
 
     def journals(self) -> tuple[list[str], list[str]]:
         """The collections that have a journal, in order; and the names of ``.jsonl`` files that are none."""
@@ -98,22 +124,6 @@ class Directory:
         _complete(self.path / ".gitignore", _IGNORED)
         _complete(self.path / ".gitattributes", _ATTRIBUTES)
 
-    def git_is_busy(self) -> bool:
-        """Whether a git command holds the index of the repository around the store."""
-        return any(lock.exists() for lock in self._index_locks())
-
-    def _index_locks(self) -> Iterator[Path]:
-        for folder in (self.path, *self.path.parents):
-            git = folder / ".git"
-            if git.is_dir():
-                yield git / "index.lock"
-                return
-            if git.is_file():  # a linked worktree or a submodule
-                found = re.match(r"gitdir: (.+)", git.read_text(encoding="utf-8", errors="replace"))
-                if found:
-                    yield (folder / found[1].strip()) / "index.lock"
-                return
-
     def _make(self) -> None:
         new = [folder for folder in (self.path, *self.path.parents) if not folder.exists()]
         try:
@@ -122,17 +132,23 @@ class Directory:
             for folder in new:
                 files.fsync_directory(folder.parent)
         except OSError as error:
-            raise StoreReadOnlyError(str(self.path), error.strerror or str(error)) from error
+            raise _explained(self.path, error) from error
 
     def _check_version(self) -> None:
         version = self.path / ".version"
         try:
-            text: str | None = version.read_text(encoding="utf-8", errors="replace")
-        except FileNotFoundError:
-            text = None
+            text = _text_of(version)
+        except OSError as error:
+            reason = error.strerror or str(error)
+            if error.errno in _NO_FILE:
+                raise StoreVersionError(str(self.path), found=reason, known=FORMAT) from error
+            raise ReadFailedError(str(version), reason) from error
         if text is None or not text.strip():  # blank: whoever made it was killed before it was written
-            if self.writable and (text is not None or not _made(version, [str(FORMAT)])):
-                version.write_text(f"{FORMAT}\n", encoding="utf-8")
+            try:
+                if self.writable and (text is not None or not _made(version, [str(FORMAT)])):
+                    version.write_text(f"{FORMAT}\n", encoding="utf-8")
+            except OSError as error:
+                raise _explained(version, error) from error
             return
         found = re.match(r"\s*v?(\d+)", text)
         if found is None or int(found[1]) > FORMAT:
@@ -140,19 +156,47 @@ class Directory:
 
 
 def _complete(path: Path, wanted: Iterable[str]) -> None:
-    """Add the lines that a file lacks, without touching those that it has."""
+    """Add the lines that a file lacks, without touching those that it has; what is no file is left alone."""
     try:
-        text = path.read_text(encoding="utf-8", errors="replace")
-    except FileNotFoundError:
-        text = ""
+        text = _text_of(path) or ""
+    except OSError as error:
+        if error.errno in _NO_FILE:
+            return
+        raise
     there = {line.strip() for line in text.splitlines()}
     missing = [line for line in wanted if line not in there]
     if missing and not text and _made(path, missing):
         return
     if missing:
         glue = "" if not text or text.endswith("\n") else "\n"
-        with path.open("a", encoding="utf-8") as file:
+        descriptor = files.open_regular(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+        with open(descriptor, "a", encoding="utf-8") as file:  # noqa: PTH123 - reason: a descriptor
             file.write(glue + "".join(line + "\n" for line in missing))
+
+
+def _explained(path: Path, error: OSError) -> TaskStoreError:
+    reason = error.strerror or str(error)
+    if error.errno in {errno.EACCES, errno.EPERM, errno.EROFS, errno.EEXIST, errno.ENOTDIR}:
+        return StoreReadOnlyError(str(path), reason)
+    return WriteFailedError(str(path), reason)
+
+
+_NO_FILE: Final = {errno.ELOOP, errno.EINVAL, errno.EISDIR, errno.ENXIO}
+_TEXT_BYTES: Final = 1 << 20
+
+
+def _text_of(path: Path) -> str | None:
+    """The text of a small file; None when it is absent.
+
+    Raises:
+        OSError: It cannot be read, or is no regular file: a link that a clone brings may lead to one without end.
+    """
+    try:
+        descriptor = files.open_regular(path, os.O_RDONLY)
+    except FileNotFoundError:
+        return None
+    with open(descriptor, "rb") as file:  # noqa: PTH123 - reason: a descriptor
+        return file.read(_TEXT_BYTES).decode(errors="replace")
 
 
 def _made(path: Path, lines: Iterable[str]) -> bool:

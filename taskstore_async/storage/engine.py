@@ -19,6 +19,7 @@ from taskstore_async.core.schedule import Durability, FlushSchedule, SyncConfig
 from taskstore_async.errors import (
     CollectionClosedError,
     FlushError,
+    ReadFailedError,
     StoreBrokenError,
     StoreClosedError,
     StoreReadOnlyError,
@@ -26,7 +27,7 @@ from taskstore_async.errors import (
     WriteFailedError,
     WriteUncertainError,
 )
-from taskstore_async.storage import build
+from taskstore_async.storage import build, failpoints, schema
 from taskstore_async.storage.apply import Application
 from taskstore_async.storage.clock import process_clock
 from taskstore_async.storage.flush import Flusher
@@ -48,7 +49,7 @@ from taskstore_async.storage.ops import (
 )
 from taskstore_async.storage.reader import Reader
 from taskstore_async.storage.reports import CollectionSync, FlushReport, SyncReport
-from taskstore_async.storage.sync import Syncer, moved
+from taskstore_async.storage.sync import Syncer, all_look_fresh, moved
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Sequence
@@ -129,19 +130,23 @@ class Engine:
             except sqlite3.DatabaseError:
                 pass  # the session tells what is wrong, and mends it
             else:
-                names, unsettled = moved(self._reader.collections, self.directory)
-                if not names and not unsettled:
-                    return
+                with suppress(OSError):  # of a journal that cannot be read, the session tells too
+                    names, unsettled = moved(self._reader.collections, self.directory)
+                    if not names and not unsettled:
+                        return
         if look:
             self._bring_up()
 
     def _bring_up(self) -> None:
-        """Bring the index up to date, and open a reader; what cannot be flushed now keeps nobody from reading."""
+        """Bring the index up to date, and open a reader; what cannot be written now keeps nobody from reading."""
         try:
             self.sync()
-        except (FlushError, CollectionClosedError, StoreBrokenError) as error:
+        except (FlushError, CollectionClosedError, StoreBrokenError, WriteFailedError) as error:
             self.notes.append(str(error))
-            self._reader = self._reader or self._open_reader()
+            try:
+                self._reader = self._reader or self._open_reader()
+            except sqlite3.Error:  # there is no index to read, and that is why
+                raise error from None
 
     def close(self) -> None:
         """Flush, and close. Closing again does nothing.
@@ -166,6 +171,10 @@ class Engine:
                 self._flush(session)
             finally:
                 self._settle_marks(session)
+                if not self.directory.git.may_be_merging():
+                    with suppress(sqlite3.Error, CommitError):
+                        session.index.forget_appends()
+                failpoints.reach("closing")
                 session.index.checkpoint(above=0)
                 session.index.close()
                 self._index = None
@@ -175,11 +184,7 @@ class Engine:
         self._closed = True
         if self._pid != os.getpid():
             return
-        for connection in (self._reader, self._index):
-            if connection is not None:
-                with suppress(sqlite3.Error):
-                    connection.close()
-        self._reader = self._index = None
+        self._let_go()
         self._lock = None  # its thread ends with the last handle on the directory
 
     def _require_usable(self) -> None:
@@ -226,14 +231,25 @@ class Engine:
         return self._lock
 
     def read(self, question: Callable[[Reader], T]) -> T:
-        """Put a question to the index; when that turns out to be damaged, mend it and ask again."""
+        """Put a question to the index; when that turns out to be damaged, mend it and ask again.
+
+        Raises:
+            ReadFailedError: The index cannot be read.
+        """
         try:
+            try:
+                return question(self.reader)
+            except sqlite3.DatabaseError as error:
+                if self._read_only or not build.is_damage(error):
+                    raise
+                self._replace(str(error))
             return question(self.reader)
+        except OSError as error:
+            raise ReadFailedError(str(error.filename or self.directory.path), error.strerror or str(error)) from error
         except sqlite3.DatabaseError as error:
-            if self._read_only or not build.is_damage(error):
-                raise
-            self._replace(str(error))
-            return question(self.reader)
+            if build.is_damage(error) or build.is_trouble(error):
+                raise ReadFailedError(str(self.directory.index), str(error)) from error
+            raise
 
     # -- sessions -------------------------------------------------------------------------------------------
 
@@ -245,11 +261,12 @@ class Engine:
             StoreReadOnlyError: The directory cannot be written.
             StoreLockedError: The lock was not to be had in time.
             StoreBrokenError: A failed fsync or COMMIT has not been mended yet.
+            WriteFailedError: The disk or SQLite refused something.
         """
         broken = self._health.broken
         if broken is not None and not self._health.may_try(time.monotonic()):
             raise StoreBrokenError(str(self.directory.path), broken)
-        with self._session() as session:
+        with self._explaining(damage=False), self._session() as session:
             if broken is not None:
                 self._recover(session, broken)
             yield session
@@ -260,6 +277,7 @@ class Engine:
         if self._read_only:
             raise StoreReadOnlyError(str(self.directory.path), "no write permission")
         with self._store_lock.hold(deadline_s=self._deadline_s):
+            failpoints.reach("locked")
             if self._health.broken is not None and self._index is not None:
                 self._index.close()  # what a COMMIT that failed has left is seen by a connection of its own
                 self._index = None
@@ -270,6 +288,12 @@ class Engine:
                 yield session
             except (FsyncError, CommitError) as error:
                 raise self._broke(error) from error
+            except sqlite3.OperationalError as error:
+                if build.is_read_only(error) and index is self._index:
+                    # SQLite could not open its files for writing just then, and while it has them open it does not try
+                    # again.
+                    self._let_go()
+                raise
             finally:
                 if index is self._index and index.marks and (index.shared or self._is_idle()):
                     self._settle_marks(session)
@@ -305,12 +329,21 @@ class Engine:
         self._built = opened.built
         index = self._index = opened.index
         self._note_mode(index.db)
+        self._expect_flush(index)
+        return index
+
+    def expect_flush(self, session: Session) -> None:
+        """Have what waits flushed in time, though nothing was written here: an import has put it back."""
+        self._expect_flush(session.index)
+
+    def _expect_flush(self, index: Index) -> None:
         waiting = sum(index.waiting.values())
         if waiting and not self.schedule.waiting:
             self.schedule.wrote(waiting, now_ms=_monotonic_ms())
-        return index
 
     def _note_mode(self, db: sqlite3.Connection) -> None:
+        # Only who writes without store.lock, such as another program, can make SQLite itself wait.
+        db.execute(f"PRAGMA busy_timeout = {round(1_000 * min(self._deadline_s, schema.BUSY_S))}")
         (mode,) = db.execute("PRAGMA journal_mode").fetchone()
         self._exclusive = mode != "wal"
         if self._exclusive and _TAKE_TURNS not in self.notes:
@@ -344,28 +377,54 @@ class Engine:
             lost.close()
         return self._opened_index(opened)
 
+    def replace_index(self, reason: str) -> None:
+        """Set the index aside, whose outbox goes into the new one that is built from the files.
+
+        Args:
+            reason: Why, for people to read in `notes`.
+
+        Raises:
+            WriteFailedError: It cannot be read just now, or no new one be made; what was not saved stays where it is.
+        """
+        with self._explaining(damage=True):
+            self._replace(reason)
+
     def _replace(self, reason: str) -> None:
-        """Set a damaged index aside and build a new one."""
         self._require_usable()
         with self._store_lock.hold(deadline_s=self._deadline_s):
-            for connection in (self._index, self._reader):
-                if connection is not None:
-                    with suppress(sqlite3.Error):
-                        connection.close()
-            self._index = self._reader = None
+            self._let_go()
             self._opened_index(build.replace_index(self.directory, reason, now_ms=process_clock))
+
+    def _let_go(self) -> None:
+        """Close the connections, to be opened again by whoever needs them; under store.lock."""
+        for connection in (self._index, self._reader):
+            if connection is not None:
+                with suppress(sqlite3.Error):
+                    connection.close()
+        self._index = self._reader = None
 
     def _mending(self, work: Callable[[], T]) -> T:
         """Do *work*; when the index turns out to be damaged, replace it and do it again."""
-        try:
+        with self._explaining(damage=True):
+            try:
+                return work()
+            except sqlite3.DatabaseError as error:
+                if not build.is_damage(error):
+                    raise
+                self._replace(str(error))
             return work()
+
+    @contextmanager
+    def _explaining(self, *, damage: bool) -> Generator[None]:
+        """Turn what the disk or SQLite say into an error that tells what to do; *damage*: that, too."""
+        try:
+            yield
         except sqlite3.DatabaseError as error:
-            if not build.is_damage(error):
-                raise WriteFailedError(str(self.directory.index), str(error)) from error
-            self._replace(str(error))
+            if not damage and build.is_damage(error):
+                raise  # whoever began mends it
+            raise WriteFailedError(str(self.directory.index), str(error)) from error
         except OSError as error:
             raise WriteFailedError(str(error.filename or self.directory.path), error.strerror or str(error)) from error
-        return work()
 
     # -- writing --------------------------------------------------------------------------------------------
 
@@ -397,13 +456,14 @@ class Engine:
             with index.transaction(full=full):
                 self._reopen_closed(session, ops)
                 application = self.application(session, append_all=journal)
-                answers = [application.apply(op) for op in ops]
+                answers = application.apply_all(ops)
                 application.finish()
         except CommitError as error:
             self._broke(error)
             return [Refused(WriteUncertainError(f"COMMIT failed: {error}")) for _ in ops]
         if not application.written:
             return answers
+        application.contents.delete()
         index.wrote({name: len(lines) for name, lines in application.lines.items()})
         if not journal:
             self.schedule.wrote(application.written, now_ms=_monotonic_ms())
@@ -556,15 +616,12 @@ class Engine:
             built = self._built_now()
             _, strays = self.directory.journals()
             notes = [*self.notes, *(f"{name}: no collection name, so it is not served" for name in strays)]
+            found: dict[str, CollectionSync] = {}
+            stale = False
             if built is not None:
                 found = built
-                stale = False
-            else:
-                names, unsettled = moved(index.collections, self.directory, large=1)
-                stale = bool(names)
-                found = {}
-                if names or unsettled or rebuild:
-                    found = self._look(session, check=check, rebuild=rebuild)
+            elif rebuild or not all_look_fresh(index.collections, self.directory):
+                found, stale = self._look(session, check=check, rebuild=rebuild)
             if not check:
                 found = self._flush_and_tell(session, found)
             self._reader = self._reader or self._open_reader()
@@ -580,18 +637,21 @@ class Engine:
         built, self._built = self._built, None
         return built
 
-    def _look(self, session: Session, *, check: bool, rebuild: bool) -> dict[str, CollectionSync]:
+    def _look(self, session: Session, *, check: bool, rebuild: bool) -> tuple[dict[str, CollectionSync], bool]:
+        """Look at every file, once; what was found, and whether one of them was not what the index knows."""
         found: dict[str, CollectionSync] = {}
+        stale = False
         try:
             with session.index.transaction(full=False):
                 found = session.syncer.all()
+                stale = any(one.how != How.FRESH for one in found.values())
                 if rebuild:
                     found |= {name: session.syncer.rebuild(name) for name in list(session.index.collections)}
                 if check:
                     raise _OnlyLooking  # noqa: TRY301 - reason: to leave the transaction, which takes it back
         except _OnlyLooking:
             pass
-        return found
+        return found, stale
 
     def _flush_and_tell(self, session: Session, found: dict[str, CollectionSync]) -> dict[str, CollectionSync]:
         waiting = dict(session.index.waiting)

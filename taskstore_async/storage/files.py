@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import errno
 import os
+import stat
 import time
+from functools import cache, partial
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -17,6 +19,19 @@ NONBLOCK = getattr(os, "O_NONBLOCK", 0)  #: a pipe that nobody writes to must no
 
 write: Callable[[int, bytes], int] = os.write
 fsync: Callable[[int], None] = os.fsync
+
+
+def open_regular(path: Path, flags: int) -> int:
+    """Open the regular file *path*; never through a link, which could lead anywhere, and never waiting for a pipe.
+
+    Raises:
+        OSError: As ``os.open``; with EINVAL when there is no regular file, with ELOOP when there is a link.
+    """
+    descriptor = os.open(path, flags | CLOEXEC | NOFOLLOW | NONBLOCK, 0o666)
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise OSError(errno.EINVAL, "it is no regular file", str(path))
+    return descriptor
 
 
 def fsync_directory(path: Path) -> None:
@@ -33,6 +48,18 @@ def fsync_directory(path: Path) -> None:
         os.close(descriptor)
 
 
+@cache
+def _locker() -> tuple[Callable[[int], None], type[Exception]]:
+    """What locks a descriptor without waiting, and what it raises when somebody else holds it."""
+    import portalocker  # noqa: PLC0415 - reason: 46 ms that reading commands do not pay
+
+    flags = portalocker.LockFlags.EXCLUSIVE | portalocker.LockFlags.NON_BLOCKING
+    if os.name == "nt":  # pragma: no cover - reason: not run there yet
+        return partial(portalocker.lock, flags=flags), portalocker.LockException
+    # Not portalocker.lock, which is whatever the program has set LOCKER to: others take a flock.
+    return partial(portalocker.portalocker.FlockLocker().lock, flags=flags), portalocker.LockException
+
+
 def lock_file(descriptor: int, wait_s: float) -> None:
     """Take the exclusive lock that other tools take on a journal; ends with the descriptor.
 
@@ -41,13 +68,12 @@ def lock_file(descriptor: int, wait_s: float) -> None:
     Raises:
         TimeoutError: Somebody held it for *wait_s* seconds.
     """
-    import portalocker  # noqa: PLC0415 - reason: 46 ms that reading commands do not pay
-
+    lock, failures = _locker()
     deadline = time.monotonic() + wait_s
     while True:
         try:
-            portalocker.lock(descriptor, portalocker.LockFlags.EXCLUSIVE | portalocker.LockFlags.NON_BLOCKING)
-        except portalocker.LockException:
+            lock(descriptor)
+        except failures:
             if time.monotonic() > deadline:
                 message = f"another program has held the file's lock for {wait_s:g} s"
                 raise TimeoutError(message) from None

@@ -8,7 +8,7 @@ import time
 from typing import TYPE_CHECKING
 
 from taskstore_async.errors import CollectionClosedError, FlushError, TaskStoreError
-from taskstore_async.storage import files, journal, log
+from taskstore_async.storage import failpoints, files, journal, log
 from taskstore_async.storage.journal import FsyncError, NoJournalError
 from taskstore_async.storage.reports import FlushReport
 
@@ -86,16 +86,24 @@ class Flusher:
         """Flush one collection; *lines* is its whole outbox, when that is known."""
         path = self._directory.journal(name)
         for _ in range(_TRIES):
-            self._look_twice(self._index.collections[name])
             collection = self._index.collections[name]
-            if not journal.looks_fresh(collection.record, journal.stat_of(path), flushing=True):
+            status = journal.stat_of(path)
+            fresh = journal.looks_fresh(collection.record, status, flushing=True)
+            if not fresh or status is None or status.st_size == 0:
+                self._look_twice(collection)
+                fresh = journal.looks_fresh(collection.record, journal.stat_of(path), flushing=True)
+            if not fresh:
                 with self._index.transaction(full=False):
                     self._syncer.one(name, flushing=True, settle=self._settle)
                 collection, lines = self._index.collections[name], None
             if collection.closed:
                 raise CollectionClosedError(name, str(path))
             if lines is None:
-                lines = [entry.raw for entry in log.pending(self._index.db, collection)]
+                lines = log.pending_lines(self._index.db, collection)
+                if lines:
+                    # Of an op of several lines some may be in one file and not yet in another when the power goes: its
+                    # whole must be on the disk first, whoever has committed it, and how.
+                    self._index.make_durable()
             done = self._append(collection, lines) if lines else FlushReport()
             if done is not None:
                 self._index.waiting.pop(name, None)
@@ -107,8 +115,9 @@ class Flusher:
         """Append *lines* to the file of that name now; None when it is not, or no longer, the one looked at."""
         path = self._directory.journal(collection.name)
         record = collection.record
+        absent = record is None or record.size == 0  # or empty, which is the same
         try:
-            with journal.open_to_append(path) as descriptor:
+            with journal.open_to_append(path, create=absent) as descriptor:
                 status = os.fstat(descriptor)
                 if record is None or not journal.looks_fresh(record, status, flushing=True):
                     return None
@@ -120,10 +129,12 @@ class Flusher:
         except OSError as error:
             if isinstance(error, NoJournalError) and error.errno not in _FORBIDDEN:
                 return None  # the next look says what it is
+            if isinstance(error, FileNotFoundError) and not absent:
+                return None  # it has just gone; the next look says whether for good
             raise FlushError(str(path), error.strerror or str(error), pending=len(lines)) from error
         if not appended.flushed:
             return None
-        self._index.flushed(collection, appended.record)
+        self._index.flushed(collection, appended.record, git_busy=self._directory.git.busy)
         return FlushReport(len(lines), appended.length, 1)
 
     def _make_name_durable(self, path: Path, inode: tuple[int, int]) -> None:
@@ -135,6 +146,7 @@ class Flusher:
         except OSError as error:
             raise FsyncError(error.errno, error.strerror, str(path.parent)) from error
         self._durable.add(inode)
+        failpoints.reach("name fsynced")
 
     def _look_twice(self, collection: Collection) -> None:
         """Give git the time to finish a file that it is replacing.
@@ -148,7 +160,7 @@ class Flusher:
             empty = before is not None and before.st_size == 0
             if journal.looks_fresh(collection.record, before, flushing=True) and not empty:
                 return
-            if not self._directory.git_is_busy():
+            if not self._directory.git.busy:
                 return
             time.sleep(SECOND_LOOK_S)
             after = journal.stat_of(path)

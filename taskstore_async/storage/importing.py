@@ -1,7 +1,8 @@
-"""Taking records from another JSONL file, as our own writes."""
+"""Taking records from lines of another file, as our own writes."""
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from typing import TYPE_CHECKING, Final, Literal, get_args
 
 import msgspec
@@ -12,17 +13,19 @@ from taskstore_async.core.names import check_collection
 from taskstore_async.core.stamp import NS_PER_MS
 from taskstore_async.errors import CollectionClosedError, ImportConflictError, TaskStoreError
 from taskstore_async.storage.reports import ImportReport, Problem
-from taskstore_async.storage.transact import transaction
+from taskstore_async.storage.transact import rehearsal, transaction
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
+    from taskstore_async.storage.catalogue import Collection
     from taskstore_async.storage.engine import Engine, Session
 
 __all__ = ["OnConflict", "import_lines"]
 
 OnConflict = Literal["fail", "skip", "replace", "newer"]
 _BATCH: Final = 1_000
+_ASKED: Final = 500
 _LISTED: Final = 100
 _BAD_LISTED: Final = 1_000
 
@@ -47,43 +50,79 @@ class _Plan(msgspec.Struct):
 
 def import_lines(
     engine: Engine,
-    collection: str,
-    data: Iterable[bytes],
+    data: Mapping[str, Iterable[bytes]],
     *,
     source: str,
     on_conflict: OnConflict,
+    dry_run: bool,
     progress: Callable[[int, int], None] | None,
-) -> ImportReport:
-    """Take the winner of each id; see `Store.import_lines`."""
-    check_collection(collection)
+) -> dict[str, ImportReport]:
+    """Take the winner of each id of each collection; see `Store.import_all`."""
+    for name in data:
+        check_collection(name)
     if on_conflict not in get_args(OnConflict):
         choices = ", ".join(get_args(OnConflict))
         raise ValueError(f"on_conflict is {on_conflict!r}, and must be one of {choices}")
-    brought = _read(collection, data, source)
+    brought = {name: _read(name, chunks, source) for name, chunks in data.items()}
     engine.sync()
-    with engine.session() as session:
-        with transaction(engine, session, full=False):
-            session.syncer.one(collection)
-        if session.index.collections[collection].closed:
-            raise CollectionClosedError(collection, str(engine.directory.journal(collection)))
-        plan = _plan(session, collection, brought.folded, on_conflict)
+    with engine.session() as session, rehearsal(engine, session) if dry_run else nullcontext():
+        plans, refused = _take(engine, session, brought, on_conflict, progress=progress, rehearsing=dry_run)
+    if not dry_run:
+        engine.flush()
+    return {
+        name: _report(name, source, one, plans[name], refused[name], dry_run=dry_run) for name, one in brought.items()
+    }
+
+
+def _take(
+    engine: Engine,
+    session: Session,
+    brought: Mapping[str, _Source],
+    on_conflict: OnConflict,
+    *,
+    progress: Callable[[int, int], None] | None,
+    rehearsing: bool,
+) -> tuple[dict[str, _Plan], dict[str, list[tuple[str, str]]]]:
+    """Decide about every record of every collection, then write what is to be written.
+
+    Returns:
+        The plans, and by collection the ids that were refused, with the reason.
+
+    Raises:
+        CollectionClosedError, ImportConflictError: Then nothing was written.
+    """
+    with nullcontext() if rehearsing else transaction(engine, session, full=False):
+        for name in brought:
+            session.syncer.one(name)
+    plans: dict[str, _Plan] = {}
+    for name, one in brought.items():
+        if session.index.collections[name].closed:
+            raise CollectionClosedError(name, str(engine.directory.journal(name)))
+        plans[name] = plan = _plan(session, name, one.folded, on_conflict)
         if plan.conflicts:
-            listed = tuple(plan.conflicts[:_LISTED])
-            raise ImportConflictError(collection, listed, total=len(plan.conflicts))
-        refused = _write(engine, session, collection, plan, progress=progress)
-    engine.flush()
+            raise ImportConflictError(name, tuple(plan.conflicts[:_LISTED]), total=len(plan.conflicts))
+    wanted = [(name, one) for name, plan in plans.items() for one in (*plan.new, *plan.replacing)]
+    return plans, _write(engine, session, wanted, names=plans, progress=progress, rehearsing=rehearsing)
+
+
+def _report(
+    name: str, source: str, brought: _Source, plan: _Plan, refused: Sequence[tuple[str, str]], *, dry_run: bool
+) -> ImportReport:
     refused_ids = {record_id for record_id, _ in refused}
-    bad = [*brought.bad, *(_refusal(collection, source, brought.folded[one], reason) for one, reason in refused)]
+    bad = [*brought.bad, *(_refusal(name, source, brought.folded[one], reason) for one, reason in refused)]
+    replaced = [one.line.id for one in plan.replacing if one.line.id not in refused_ids]
     return ImportReport(
         lines=brought.lines,
         taken=sum(one.line.id not in refused_ids for one in plan.new),
-        replaced=sum(one.line.id not in refused_ids for one in plan.replacing),
+        replaced=len(replaced),
+        replaced_ids=tuple(replaced[:_LISTED]),
         unchanged=plan.unchanged,
         skipped=len(plan.skipped),
         skipped_ids=tuple(plan.skipped[:_LISTED]),
         superseded=brought.lines - len(brought.bad) - len(brought.folded),
         bad=tuple(bad[:_BAD_LISTED]),
         bad_count=len(bad),
+        dry_run=dry_run,
     )
 
 
@@ -112,9 +151,10 @@ def _plan(session: Session, name: str, folded: dict[str, Folded], on_conflict: O
     """Decide about every record before anything is written."""
     collection = session.index.collections[name]
     plan = _Plan([], [], 0, [], [])
+    stored = _stored(session, collection, list(folded))
     for record_id, one in folded.items():
-        row = session.index.db.execute(collection.select, (record_id,)).fetchone()
-        ms, ns, dead, _, raw, _ = row or (0, 0, True, 0, b"", 0)
+        row = stored.get(record_id)
+        ms, ns, dead, raw = row or (0, 0, True, b"")
         newer = one.instant > ms * NS_PER_MS + ns
         if dead and one.line.deleted:
             plan.unchanged += 1
@@ -133,6 +173,17 @@ def _plan(session: Session, name: str, folded: dict[str, Folded], on_conflict: O
     return plan
 
 
+def _stored(session: Session, collection: Collection, ids: list[str]) -> dict[str, tuple[int, int, bool, bytes]]:
+    """The stamp, whether it is deleted, and the line of each of *ids* that there is."""
+    found: dict[str, tuple[int, int, bool, bytes]] = {}
+    for start in range(0, len(ids), _ASKED):
+        some = ids[start : start + _ASKED]
+        sql = f"SELECT id, ms, ns, dead, line FROM {collection.rows} WHERE id IN ({', '.join('?' * len(some))})"
+        for record_id, ms, ns, dead, line in session.index.db.execute(sql, some):
+            found[record_id] = (ms, ns, bool(dead), line)
+    return found
+
+
 def _is_stored(stored: bytes, brought: bytes) -> bool:
     """Whether the two are one record, whenever it was written."""
     if stored == brought:
@@ -144,26 +195,41 @@ def _is_stored(stored: bytes, brought: bytes) -> bool:
 
 
 def _write(
-    engine: Engine, session: Session, name: str, plan: _Plan, *, progress: Callable[[int, int], None] | None
-) -> list[tuple[str, str]]:
-    """Write what is to be written, in transactions of a thousand.
+    engine: Engine,
+    session: Session,
+    wanted: Sequence[tuple[str, Folded]],
+    *,
+    names: Iterable[str],
+    progress: Callable[[int, int], None] | None,
+    rehearsing: bool,
+) -> dict[str, list[tuple[str, str]]]:
+    """Write what is to be written, in transactions of a thousand; in the one that there is when it is rehearsed.
 
     Returns:
-        The ids that were refused, with the reason.
+        By collection, the ids that were refused, with the reason.
     """
-    wanted = [*plan.new, *plan.replacing]
-    coming = {one.line.id for one in wanted if not one.line.deleted}
-    refused: list[tuple[str, str]] = []
+    refused: dict[str, list[tuple[str, str]]] = {name: [] for name in names}
+    coming: dict[str, set[str]] = {name: set() for name in names}
+    for name, one in wanted:
+        if not one.line.deleted:
+            coming[name].add(one.line.id)
     for start in range(0, len(wanted), _BATCH):
-        with transaction(engine, session, full=True):
+        # What is reported is in the journal by then, fsynced: no transaction need be on the disk before.
+        with nullcontext() if rehearsing else transaction(engine, session, full=False):
             application = engine.application(session, append_all=False)
-            for one in wanted[start : start + _BATCH]:
+            some = wanted[start : start + _BATCH]
+            for name in dict.fromkeys(name for name, _ in some):
+                application.look_ahead_in(name, [one.line.id for other, one in some if other == name])
+            for name, one in some:
                 try:
                     application.take_line(name, one.line, one.instant, coming=coming)
                 except TaskStoreError as error:
-                    refused.append((one.line.id, str(error)))
-                    coming.discard(one.line.id)
+                    refused[name].append((one.line.id, str(error)))
+                    coming[name].discard(one.line.id)
             application.finish()
+        if rehearsing:
+            continue
+        application.contents.delete()
         session.index.recount()
         if progress is not None:
             progress(min(start + _BATCH, len(wanted)), len(wanted))

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import os
 import sqlite3
+import time
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
 import msgspec
 
-from taskstore_async.storage import catalogue, log, schema
+from taskstore_async.storage import catalogue, failpoints, log, schema
+from taskstore_async.storage.unseen import Unseen, first_unseen, noted
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Mapping
+    from collections.abc import Callable, Generator, Iterator, Mapping
     from pathlib import Path
 
     from taskstore_async.storage.catalogue import Collection
@@ -21,7 +23,11 @@ if TYPE_CHECKING:
 __all__ = ["CommitError", "Index", "Mark", "file_of", "open_index"]
 
 _WAL_LIMIT_BYTES = 4 << 20  #: a write-ahead log above it is written back
-_LOOK_EVERY = 32  #: transactions between two looks at its size
+_LOOK_EVERY = 32  #: transactions between two looks at its size, until one tells how fast it grows
+_LOOK_MOST = 1_024
+_LOOK_LEAST = 8
+_WAL_FRAMES = 2_000  #: what is to be in the log when it is written back: a page that changed often is written once
+_LOW_EVERY = 1_000  #: entries that the newest mark of all may be behind
 
 
 class CommitError(Exception):
@@ -35,11 +41,13 @@ class Mark(msgspec.Struct, frozen=True):
         flushed: The newest seq that the journal has.
         record: What the append made of the file; None when only a look at the file can tell.
         revision: Of the file record that the append began from: with another one, an import came between.
+        unseen: The appends of late, this one too; see `storage.unseen`.
     """
 
     flushed: int
     record: FileRecord | None
     revision: int
+    unseen: Unseen
 
 
 class Index:
@@ -62,10 +70,14 @@ class Index:
         (self.index_id,) = db.execute("SELECT value FROM meta WHERE name = 'index_id'").fetchone()
         self._file = None if path is None else file_of(path)
         self._full: bool | None = None
+        self._durable = False  #: every commit is on the disk, those of other connections too
         self._version: int | None = None  #: SQLite's data_version at our last transaction
         self._waiting: dict[str, int] | None = None
         self._trimmed_at = 0
-        self._transactions = 0
+        self._transactions = 0  #: since the last look at the size of the write-ahead log
+        self._look_after = _LOOK_EVERY
+        self._low = 0
+        self._appended: set[str] = set()  #: collections to whose files in a git repository this handle has appended
 
     def close(self) -> None:
         """Close the connection."""
@@ -94,9 +106,38 @@ class Index:
             for name, count in counts.items():
                 self._waiting[name] = self._waiting.get(name, 0) + count
 
-    def flushed(self, collection: Collection, record: FileRecord | None) -> None:
-        """Note that the journal has everything of *collection*, to be marked with the next transaction."""
-        self.marks[collection.name] = Mark(self.next_seq - 1, record, collection.revision)
+    def flushed(self, collection: Collection, record: FileRecord | None, *, git_busy: bool | None) -> None:
+        """Note that the journal has everything of *collection*, to be marked with the next transaction.
+
+        Args:
+            collection: What was flushed.
+            record: What the append made of the file; None when only a look at it can tell.
+            git_busy: Whether git holds its index; None outside of its working trees.
+        """
+        former = self.marks.get(collection.name)
+        if former is not None and former.revision == collection.revision:
+            flushed, unseen = former.flushed, former.unseen
+        else:
+            flushed = collection.flushed
+            unseen = collection.record.unseen if collection.record is not None else ()
+        if git_busy is not None:
+            unseen = noted(unseen, flushed=flushed, now_ns=time.time_ns(), busy=git_busy)
+            self._appended.add(collection.name)
+        if record is not None and unseen:
+            record = msgspec.structs.replace(record, unseen=unseen)
+        self.marks[collection.name] = Mark(self.next_seq - 1, record, collection.revision, unseen)
+
+    def forget_appends(self) -> None:
+        """Let what this handle has appended count as seen by git: it ends, and what follows comes after it."""
+        if not self._appended:
+            return
+        with self.transaction(full=False):
+            for name in self._appended & self.collections.keys():
+                collection = self.collections[name]
+                if collection.record is not None and collection.record.unseen:
+                    record = msgspec.structs.replace(collection.record, unseen=())
+                    catalogue.keep_mark(self.db, collection, record, flushed=collection.flushed)
+        self._appended.clear()
 
     def marked(self, known: Mapping[str, Collection]) -> dict[str, Collection]:
         """Those of *known* of whose files only a mark tells what they are by now, as that mark will have them."""
@@ -129,17 +170,22 @@ class Index:
             CommitError: COMMIT failed.
             sqlite3.Error: BEGIN failed.
         """
+        changes = self.db.total_changes
         self._begin(full=full)
         try:
             yield
         except BaseException:
             self._rollback()
             raise
+        failpoints.reach("before commit")
         try:
             self.db.execute("COMMIT")
         except sqlite3.Error as error:
             self._rollback()
             raise CommitError(str(error)) from error
+        failpoints.reach("after commit")
+        if self.db.total_changes != changes:
+            self._durable = full
         self.marks.clear()
         self._housekeeping()
 
@@ -154,12 +200,27 @@ class Index:
             except BaseException:
                 self._rollback()
                 raise
+        failpoints.reach("begun")
+
+    def make_durable(self) -> None:
+        """Have everything that was committed on the disk, also what nobody waited for. Outside a transaction.
+
+        Raises:
+            CommitError: COMMIT failed.
+            sqlite3.Error: BEGIN failed.
+        """
+        if not self._durable and self.path is not None:
+            with self.transaction(full=True):  # an empty one would wait for nothing
+                self.db.execute(
+                    "INSERT INTO meta VALUES ('durable', 1) ON CONFLICT (name) DO UPDATE SET value = value + 1"
+                )
 
     def catch_up(self) -> None:
         """Read what other connections have changed. Called first whenever store.lock was taken."""
         (version,) = self.db.execute("PRAGMA data_version").fetchone()
         self.shared = version != self._version
         if self.shared:
+            self._durable = False
             self.reload()
             self._version = version
 
@@ -178,10 +239,20 @@ class Index:
             record = mark.record
             if record is None and collection.record is not None:
                 # Our lines stand behind what is known of the file. Should they go again, only a scan would notice.
-                record = msgspec.structs.replace(collection.record, rescan=True)
+                record = msgspec.structs.replace(collection.record, rescan=True, unseen=mark.unseen)
             if record is not None:
                 catalogue.keep_mark(self.db, collection, record, flushed=mark.flushed)
-        log.raise_low(self.db, self.next_seq - 1)
+        if self.next_seq - self._low > _LOW_EVERY:
+            self._low = self.next_seq
+            log.raise_low(self.db, min([self.next_seq - 1, *self._unseen_marks()]))
+
+    def _unseen_marks(self) -> Iterator[int]:
+        now_ns = time.time_ns()
+        for collection in self.collections.values():
+            if collection.record is not None and collection.record.unseen:
+                flushed = first_unseen(collection.record.unseen, replaced_ns=now_ns, while_busy=False)
+                if flushed is not None:
+                    yield flushed
 
     def _rollback(self) -> None:
         with suppress(sqlite3.Error):
@@ -198,8 +269,12 @@ class Index:
             self._trimmed_at = self.next_seq
             self._trim()
         self._transactions += 1
-        if self._transactions % _LOOK_EVERY == 0:
-            self.checkpoint()
+        if self._transactions >= self._look_after:
+            self._look_after = _LOOK_EVERY
+            if frames := self.checkpoint():
+                most = self._transactions * _WAL_FRAMES // frames
+                self._look_after = min(max(most, _LOOK_LEAST), _LOOK_MOST)
+            self._transactions = 0
 
     def _trim(self) -> None:
         with suppress(sqlite3.Error):  # it is tried again
@@ -209,14 +284,22 @@ class Index:
         if self.db.in_transaction:
             self._rollback()
 
-    def checkpoint(self, *, above: int = _WAL_LIMIT_BYTES) -> None:
-        """Write the write-ahead log back when it is larger than *above* bytes; never waits for readers."""
+    def checkpoint(self, *, above: int = _WAL_LIMIT_BYTES) -> int:
+        """Write the write-ahead log back when its file is larger than *above* bytes; never waits for readers.
+
+        Returns:
+            How many pages were in it; 0 when it was left alone.
+        """
         if self.path is None:
-            return
+            return 0
         with suppress(OSError, sqlite3.Error):
             # A stat, never an open: closing a plain descriptor of it would drop SQLite's locks.
             if os.stat(f"{self.path}-wal").st_size > above:  # noqa: PTH116 - reason: no Path is made 100 times a second
-                self.db.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
+                failpoints.reach("before checkpoint")
+                ((_, frames, _),) = self.db.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
+                failpoints.reach("after checkpoint")
+                return max(0, int(frames))
+        return 0
 
 
 def file_of(path: Path) -> tuple[int, int] | None:

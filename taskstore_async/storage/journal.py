@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from taskstore_async.storage import files
+from taskstore_async.storage import failpoints, files
+from taskstore_async.storage.unseen import Unseen  # noqa: TC001 - reason: msgspec reads it at run time
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator, Sequence
@@ -41,6 +42,7 @@ class FileRecord(msgspec.Struct, frozen=True, array_like=True):
     lines: int = 0  #: lines in those bytes
     rescan: bool = False  #: the file cannot be read on from `offset`: conflict markers, or no valid line yet
     recorded_ns: int = 0  #: wall time before the bytes were compared; 0 for what an append has only extended
+    unseen: Unseen = ()  #: appends that git may not have seen, should it replace the file soon
 
     @property
     def identity(self) -> tuple[int, int, int, int, int]:
@@ -151,26 +153,22 @@ class NoJournalError(OSError):
     """What stands under a journal's name is no file that may be read or written: a link, a directory, a pipe."""
 
 
-_UNFIT = {errno.ELOOP, errno.EACCES, errno.EPERM, errno.EISDIR, errno.ENXIO, errno.ENOTDIR}
+_UNFIT = {errno.ELOOP, errno.EACCES, errno.EPERM, errno.EISDIR, errno.ENXIO, errno.ENOTDIR, errno.EINVAL}
 
 
 def _open(path: Path, flags: int) -> int:
-    """Open the regular file *path*; never through a link, which could lead anywhere.
+    """Open the regular file *path*.
 
     Raises:
         NoJournalError: There is something else, or it may not be opened.
         OSError: As ``os.open``.
     """
     try:
-        descriptor = os.open(path, flags | files.CLOEXEC | files.NOFOLLOW | files.NONBLOCK, 0o666)
+        return files.open_regular(path, flags)
     except OSError as error:
         if error.errno in _UNFIT:
             raise NoJournalError(error.errno, error.strerror, str(path)) from error
         raise
-    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-        os.close(descriptor)
-        raise NoJournalError(errno.EINVAL, "it is no regular file", str(path))
-    return descriptor
 
 
 @contextmanager
@@ -192,12 +190,20 @@ def open_to_read(path: Path) -> Generator[int | None]:
 
 
 @contextmanager
-def open_to_append(path: Path) -> Generator[int]:
-    """A descriptor that appends to the file of that name *now*, locked against other tools; created when absent.
+def open_to_append(path: Path, *, create: bool = True) -> Generator[int]:
+    """A descriptor that appends to the file of that name *now*, locked against other tools.
 
     Opened afresh for every append: git replaces files, and a held descriptor would write into an unlinked inode.
+
+    Args:
+        path: The file.
+        create: Make it when it is absent. Never one that was there at the last look: git unlinks a file before it makes
+            the new one, never over another, so that a file made in between fails its merge and is committed, empty.
+
+    Raises:
+        FileNotFoundError: It is absent, and not to be made.
     """
-    descriptor = _open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT)
+    descriptor = _open(path, os.O_RDWR | os.O_APPEND | (os.O_CREAT if create else 0))
     try:
         files.lock_file(descriptor, LOCK_WAIT_S)
         yield descriptor
@@ -231,14 +237,17 @@ def append(path: Path, descriptor: int, record: FileRecord, lines: Sequence[byte
     begun, rest = _completed(torn, lines)
     head = begun if begun is not None else b"\n" if torn or not record.newline else b""
     data = head + b"".join([line + b"\n" for line in rest])
+    failpoints.reach("before append")
     written = files.write(descriptor, data)
     if written != len(data):
         raise OSError(errno.ENOSPC, f"only {written} of {len(data)} bytes were written", str(path))
     end = os.lseek(descriptor, 0, os.SEEK_CUR)
+    failpoints.reach("appended")
     try:
         files.fsync(descriptor)
     except OSError as error:
         raise FsyncError(error.errno, error.strerror, str(path)) from error
+    failpoints.reach("append fsynced")
     status, named = os.fstat(descriptor), stat_of(path)
     begin = end - len(data)
     alone = head.startswith(b"\n") or _stands_before(descriptor, begin, torn)

@@ -77,6 +77,18 @@ def pending(db: sqlite3.Connection, collection: Collection) -> list[Pending]:
     ]
 
 
+def pending_lines(db: sqlite3.Connection, collection: Collection) -> list[bytes]:
+    """The lines of the collection's outbox alone, oldest first; see `pending`."""
+    rows = db.execute(
+        f"SELECT coalesce(log.line, r.line) AS found FROM log "
+        f"LEFT JOIN {collection.rows} r ON log.line IS NULL AND r.id = log.id AND r.pending = log.seq "
+        f"WHERE log.seq > max(?, ({_LOW})) AND log.collection = ? AND log.origin = {schema.OWN} "
+        f"AND found IS NOT NULL ORDER BY log.seq",
+        (collection.flushed, collection.key),
+    )
+    return [line for (line,) in rows]
+
+
 def pending_count(db: sqlite3.Connection) -> dict[str, int]:
     """How many own changes of each collection are not flushed, by its name; collections without any are left out."""
     return dict(
@@ -100,18 +112,27 @@ def raise_low(db: sqlite3.Connection, newest: int) -> None:
 
     Args:
         db: The index.
-        newest: The newest seq of the log.
+        newest: The newest seq of the log; a lower one when what is above it may have to wait again.
     """
     found = db.execute(
         f"SELECT l.seq FROM log l JOIN collection c ON c.key = l.collection "
         f"WHERE l.seq > ({_LOW}) AND l.origin = {schema.OWN} AND l.seq > c.flushed ORDER BY l.seq LIMIT 1"
     ).fetchone()
-    db.execute("UPDATE meta SET value = max(value, ?) WHERE name = 'low'", (found[0] - 1 if found else newest,))
+    low = min(newest, found[0] - 1) if found else newest
+    db.execute("UPDATE meta SET value = max(value, ?) WHERE name = 'low'", (low,))
 
 
 def settle(db: sqlite3.Connection, seqs: Iterable[int]) -> None:
     """Note that the journal has these versions: they leave the outbox."""
     db.executemany(f"UPDATE log SET origin = {schema.SETTLED} WHERE seq = ?", [(seq,) for seq in seqs])
+
+
+def unsettle(db: sqlite3.Connection, collection: Collection, *, above: int) -> None:
+    """Take that back for versions above a seq: the file that had them is gone."""
+    db.execute(
+        f"UPDATE log SET origin = {schema.OWN} WHERE seq > ? AND collection = ? AND origin = {schema.SETTLED}",
+        (above, collection.key),
+    )
 
 
 def keep_line(db: sqlite3.Connection, entry: Pending) -> None:

@@ -30,36 +30,54 @@ __all__ = [
     "Renew",
     "Stored",
     "Update",
+    "WriteContent",
 ]
 
 T = TypeVar("T")
 
 
-class Stored(msgspec.Struct, frozen=True):
+class Stored(msgspec.Struct, frozen=True, gc=False):
     """A version as it is stored: its line, and the stamp that the fold gave it, in nanoseconds."""
 
     raw: bytes
     instant: int
 
 
-class Create(msgspec.Struct, frozen=True):
+class Create(msgspec.Struct, frozen=True, gc=False):
     """Store a record that must not be there yet. Answer: `Stored`."""
 
     draft: Draft
 
 
-class Put(msgspec.Struct, frozen=True):
+class Put(msgspec.Struct, frozen=True, gc=False):
     """Store a record whatever is there. Answer: `Stored`."""
 
     draft: Draft
     token: int | None = None
 
 
-class Update(msgspec.Struct, frozen=True):
+class Update(msgspec.Struct, frozen=True, gc=False):
     """Store a record that must still be the version that the draft was made from. Answer: `Stored`."""
 
     draft: Draft
     token: int | None = None
+
+
+class WriteContent(msgspec.Struct, frozen=True):
+    """Store a record with its long text in a file beside it. Answer: `Stored`.
+
+    Attributes:
+        change: The record; its field ``file`` may be set, and is set by this.
+        data: What the file is to hold.
+    """
+
+    change: Create | Update
+    data: bytes
+
+    @property
+    def collection(self) -> str:
+        """Where the record stands."""
+        return self.change.draft.collection
 
 
 class Delete(msgspec.Struct, frozen=True):
@@ -146,7 +164,9 @@ class Batch(msgspec.Struct, frozen=True):
     ops: tuple[Create | Put | Update | Delete, ...]
 
 
-Op: TypeAlias = Create | Put | Update | Delete | DeleteWhere | CreateMany | Declare | Claim | Renew | Release | Batch
+Op: TypeAlias = (
+    Create | Put | Update | WriteContent | Delete | DeleteWhere | CreateMany | Declare | Claim | Renew | Release | Batch
+)
 
 
 class Applied(msgspec.Struct, Generic[T], frozen=True):

@@ -58,6 +58,7 @@ class Poller:
                     waiting = set(names) - set(believed)
                     with transaction(engine, session, full=False):
                         session.syncer.all(except_for=waiting)
+                    engine.expect_flush(session)
         return bool(self._suspects)
 
     def _believed(self, engine: Engine, names: list[str]) -> list[str]:

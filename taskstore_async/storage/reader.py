@@ -25,6 +25,9 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 
+_WORTH_A_QUERY = 4  #: records that are looked up together rather than one by one
+
+
 class Reader:
     """Answers questions from the index, each from one consistent state.
 
@@ -123,7 +126,13 @@ class Reader:
 
     def get_many(self, wanted: Sequence[tuple[str, str]]) -> list[Found | None]:
         """Live records by collection and id, in the order asked for."""
-        return [self.get(name, record_id) for name, record_id in wanted]
+        if len(wanted) < _WORTH_A_QUERY:
+            return [self.get(name, record_id) for name, record_id in wanted]
+        ids: dict[str, list[str]] = {}
+        for name, record_id in wanted:
+            ids.setdefault(name, []).append(record_id)
+        found = {name: self.ask(name, rows.get_lines, some) or {} for name, some in ids.items()}
+        return [found[name].get(record_id) for name, record_id in wanted]
 
     def find(self, name: str, query: Query, *, declaration: Declaration | None = None) -> list[Found]:
         """The live records that *query* finds, in its order; see `rows.found_lines`."""

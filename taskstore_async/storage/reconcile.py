@@ -10,13 +10,14 @@ from __future__ import annotations
 import os
 import time
 import zlib
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import msgspec
 
 from taskstore_async.core.codec import BadLine, Line, LineReader
 from taskstore_async.core.fold import effective, wins
 from taskstore_async.storage import catalogue, files, log, schema
+from taskstore_async.storage.familiar import FamiliarLines
 from taskstore_async.storage.journal import (
     UNKNOWN,
     FsyncError,
@@ -28,6 +29,7 @@ from taskstore_async.storage.journal import (
     record_of,
 )
 from taskstore_async.storage.reports import CollectionSync, Problem
+from taskstore_async.storage.unseen import first_unseen, noted
 
 if TYPE_CHECKING:
     import sqlite3
@@ -35,12 +37,15 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from taskstore_async.storage.catalogue import Collection
+    from taskstore_async.storage.git import Git
     from taskstore_async.storage.journal import FileRecord
     from taskstore_async.storage.log import Pending
+    from taskstore_async.storage.unseen import Unseen
 
 __all__ = ["JournalReader", "Reconciler"]
 
 _BATCH = 2_000
+_BEGIN = b'{"id":'
 _LISTED = 1_000  #: problems listed per look; a file of another kind has as many bad lines as lines
 
 
@@ -84,7 +89,7 @@ class JournalReader:
         self._recorded_ns = time.time_ns()
         self.status = os.fstat(descriptor)
         self.offset = record.offset if record else 0
-        self.good = self.bad = self.read = 0
+        self.good = self.bad = self.begun = self.read = 0
         self.torn = b""
         self.newline = record.newline if record else True  # of bytes that nothing was added to, too
         self.problems: list[Problem] = []
@@ -96,13 +101,32 @@ class JournalReader:
         self._reader = LineReader(sources, number=number, offset=self.offset)
         self._crc = record.crc if record else 0
 
-    def lines(self) -> Iterator[Line]:
-        """The readable lines; the others become problems."""
+    def lines(self, known: Callable[[bytes, int], bool] | None = None) -> Iterator[Line]:
+        """The readable lines; the others become problems, and those that are *known* are only counted.
+
+        Args:
+            known: As for `LineReader.feed_unknown`.
+        """
+        for some in self.batches(known):
+            yield from some
+
+    def batches(self, known: Callable[[bytes, int], bool] | None = None) -> Iterator[list[Line]]:
+        """The same, many at a time; one at a time where some are known."""
         held = bytearray()
         for chunk in chunks(self._descriptor, self._start, self.status.st_size):
             held += chunk
             self.read += len(chunk)
-            yield from self._readable(self._reader.feed(chunk))
+            if known is not None:
+                for line in self._reader.feed_unknown(chunk, known):
+                    yield self._readable([line])
+                found: list[Line | BadLine] = []
+            else:
+                found = self._reader.feed(chunk)
+            if self._reader.flawed:
+                yield self._readable(found)
+            else:
+                self.good += len(found)
+                yield cast("list[Line]", found)
             whole = self._reader.offset - self.offset
             if whole:
                 with memoryview(held) as view:
@@ -111,12 +135,13 @@ class JournalReader:
                 self.offset += whole
                 self.newline = True
         for last in self._reader.finish():
-            yield from self._readable([last])
+            yield self._readable([last])
             if isinstance(last, Line):
                 self._crc = zlib.crc32(held, self._crc)
                 self.offset += len(held)
                 held.clear()
                 self.newline = False
+        self.good += self._reader.passed
         self.torn = bytes(held)
 
     def record(self) -> FileRecord:
@@ -139,25 +164,28 @@ class JournalReader:
     def unreadable(self) -> bool:
         """Whether nothing may be appended: there are bytes and not one valid line, or what is appended is not read.
 
-        A lone line without its newline is the beginning of a first append that was cut short.
+        Lines that begin like ours are what first appends have left that were cut short.
         """
-        return self.ends_in_base or (not self.good and self.bad > bool(self.torn))
+        return self.ends_in_base or (not self.good and self.bad > self.begun)
 
     @property
     def ends_in_base(self) -> bool:
         """Whether the file ends within the base part of a conflict, so that nothing behind it is read."""
         return self._reader.in_base
 
-    def _readable(self, found: Iterable[Line | BadLine]) -> Iterator[Line]:
+    def _readable(self, found: Iterable[Line | BadLine]) -> list[Line]:
+        readable: list[Line] = []
         for line in found:
             if isinstance(line, Line):
-                self.good += 1
                 if line.problem is not None:
                     self._report(line, line.problem, served=True)
-                yield line
+                readable.append(line)
             else:
                 self.bad += 1
+                self.begun += line.raw.startswith(_BEGIN)
                 self._report(line, line.reason, served=False)
+        self.good += len(readable)
+        return readable
 
     def _report(self, line: Line | BadLine, reason: str, *, served: bool) -> None:
         if len(self.problems) < _LISTED:
@@ -169,15 +197,23 @@ class Reconciler:
 
     Args:
         db: The index.
+        git: The repository around the files.
         take_seqs: Reserves so many seqs of the log and returns the first.
         now_ms: The clock.
         building: The index is new, so that nobody waits for its changes.
     """
 
     def __init__(
-        self, db: sqlite3.Connection, *, take_seqs: Callable[[int], int], now_ms: Callable[[], int], building: bool
+        self,
+        db: sqlite3.Connection,
+        git: Git,
+        *,
+        take_seqs: Callable[[int], int],
+        now_ms: Callable[[], int],
+        building: bool,
     ) -> None:
         self._db = db
+        self._git = git
         self._take_seqs = take_seqs
         self._now_ms = now_ms
         self._building = building
@@ -254,7 +290,7 @@ class Reconciler:
     def _gone(self, collection: Collection, descriptor: int | None) -> CollectionSync:
         """An absent or empty file is an empty collection: exported rows leave, pending ones stay."""
         first = collection.record is None
-        counts = self._apply(collection, {}, self._pending(collection), seen=bytearray(1))
+        counts = self._apply(collection, {}, self._pending(collection), seen=self._none_seen(collection))
         self._keep(collection, record_of(None if descriptor is None else os.fstat(descriptor)))
         return _report(How.NEW if first and not counts.removed else How.GONE, counts)
 
@@ -262,6 +298,8 @@ class Reconciler:
         tail = collection.record if how is How.TAIL else None
         sources = collection.declaration.sources
         reader = JournalReader(descriptor, sources, file=path.name, collection=collection.name, record=tail)
+        if tail is None:
+            self._let_unseen_wait(collection, os.fstat(descriptor))
         pending = self._pending(collection)
         settled: set[int] | None = set() if settle else None
         counts: _Counts | None
@@ -273,10 +311,33 @@ class Reconciler:
             counts = self._load(collection, reader)
         if counts is not None and counts.settled:
             _make_durable(descriptor, path)
-        if counts is None or reader.ends_in_base or (tail is None and reader.unreadable):
+        if counts is None or reader.ends_in_base or (tail is None and self._is_damaged(collection, reader, pending)):
             return self._close(collection, reader.unread(), *reader.problems)
-        self._keep(collection, reader.record())
+        record = reader.record()
+        if tail is not None:
+            record = msgspec.structs.replace(record, unseen=self._unseen(collection, tail, counts))
+        self._keep(collection, record)
         return _report(How.FRESH if tail is not None and not reader.read else how, counts, reader)
+
+    def _unseen(self, collection: Collection, tail: FileRecord, counts: _Counts) -> Unseen:
+        busy = self._git.busy
+        if not counts.settled or busy is None:
+            return tail.unseen
+        # Another handle has appended them, or one that was killed: a moment ago, for all we know.
+        return noted(tail.unseen, flushed=collection.flushed, now_ns=time.time_ns(), busy=busy)
+
+    def _let_unseen_wait(self, collection: Collection, status: os.stat_result) -> None:
+        """Put what was appended just before git replaced the file back into the outbox; see `storage.unseen`."""
+        record = collection.record
+        if record is None or not record.unseen:
+            return
+        if not self._git.wrote(status):
+            return
+        while_busy = self._git.held_its_index(status)
+        flushed = first_unseen(record.unseen, replaced_ns=status.st_mtime_ns, while_busy=while_busy)
+        if flushed is not None:
+            log.unsettle(self._db, collection, above=flushed)
+            catalogue.keep_mark(self._db, collection, record, flushed=min(flushed, collection.flushed))
 
     def _close(self, collection: Collection, record: FileRecord, *problems: Problem) -> CollectionSync:
         """Keep the rows as they are, and let nobody write: the file is damaged, not deleted."""
@@ -309,10 +370,22 @@ class Reconciler:
         settled: set[int] | None,
     ) -> _Counts | None:
         """Compare the whole file with the rows; holds in memory only what differs. None: not one valid line."""
-        (highest,) = self._db.execute(f"SELECT coalesce(max(pk), 0) FROM {collection.rows}").fetchone()
-        seen = bytearray(highest + 1)
+        seen = self._none_seen(collection)
         found: dict[str, _State] = {}
-        for line in reader.lines():
+        familiar = FamiliarLines(self._db, collection)
+
+        def known(raw: bytes, stamp_ms: int) -> bool:
+            """Whether a line is what its row says, so that nothing but its being there is to be noted."""
+            row = familiar.take(raw)
+            if row is None:
+                return False
+            _, pk, record_id, ms, ns = row
+            if ms != stamp_ms or ns or record_id in found or record_id in pending or not record_id.isprintable():
+                return False
+            seen[pk] = 1
+            return True
+
+        for line in reader.lines(known):
             _settle_identical(line, pending, settled)
             row = self._row(collection, line.id) if line.id not in found else None
             same = row is not None and row.raw == line.raw and row.instant == line.instant
@@ -321,17 +394,29 @@ class Reconciler:
                 continue
             base = row if row is not None and seen[row.pk] else None
             self._offer(found, line, collection, base, above=base.instant if base else None)
-        if reader.unreadable:
+        familiar.close()
+        if self._is_damaged(collection, reader, pending):
             return None
         return self._apply(collection, found, pending, settled=settled, seen=seen)
+
+    def _is_damaged(self, collection: Collection, reader: JournalReader, pending: dict[str, list[Pending]]) -> bool:
+        """Whether the file is damaged, rather than one that never got to have a first line."""
+        if reader.unreadable or reader.good or not reader.bad:
+            return reader.unreadable
+        if not pending and reader.bad > bool(reader.torn):
+            return True  # nobody's appends were cut short
+        return any(record_id not in pending for (record_id,) in self._db.execute(f"SELECT id FROM {collection.rows}"))
 
     def _load(self, collection: Collection, reader: JournalReader) -> _Counts:
         """Stream the file into the collection's empty table."""
         for column in collection.columns.values():
             self._db.execute(f"DROP INDEX IF EXISTS {collection.rows}{column}")
-        self._fill(collection, reader, {}, None)
+        tombstones = self._fill(collection, reader, {}, None)
         table = collection.rows
-        (rows, taken) = self._db.execute(f"SELECT count(*), count(*) FILTER (WHERE dead = 0) FROM {table}").fetchone()
+        (rows,) = self._db.execute(f"SELECT count(*) FROM {table}").fetchone()
+        taken = rows
+        if tombstones:  # else nobody need look through the table
+            (taken,) = self._db.execute(f"SELECT count(*) FROM {table} WHERE dead = 0").fetchone()
         if taken and not self._building and not reader.unreadable:
             self._db.execute(
                 f"INSERT INTO log (seq, collection, id, kind, origin, ms, ns) "
@@ -349,31 +434,47 @@ class Reconciler:
         reader: JournalReader,
         pending: dict[str, list[Pending]],
         settled: set[int] | None,
-    ) -> None:
-        """Fold every line of the file into a table without column indexes, then make these."""
-        names = ["id", "ms", "ns", "dead", "pending", "line", *collection.columns.values()]
+    ) -> bool:
+        """Fold every line of the file into a table without column indexes, then make these.
+
+        Returns:
+            Whether there was a tombstone.
+        """
+        names = ["id", "ms", "ns", "dead", "line", *collection.columns.values()]
         changes = ", ".join(f"{name} = excluded.{name}" for name in names[1:])
         insert = (
-            f"INSERT INTO {collection.rows} ({', '.join(names)}) VALUES ({', '.join('?' * len(names))}) "
+            f"INSERT INTO {collection.rows} ({', '.join(names)}, pending) VALUES ({', '.join('?' * len(names))}, 0) "
             f"ON CONFLICT (id) DO UPDATE SET {changes} WHERE (excluded.ms, excluded.ns) >= (ms, ns)"
         )
+        nothing, cells_from = collection.nothing, collection.cells_from
+        tombstones = False
         batch: list[tuple[object, ...]] = []
-        for line in reader.lines():
-            if pending:
+        for lines in reader.batches():
+            for line in lines if pending else ():
                 _settle_identical(line, pending, settled)
-            instant = line.instant
-            if instant is None:  # what stands above it must be in the table first
-                self._db.executemany(insert, batch)
-                batch.clear()
-                row = self._row(collection, line.id)
-                instant = effective(line, row.instant if row else None)
-            ms, ns = divmod(instant, 1_000_000)
-            batch.append((line.id, ms, ns, line.deleted, 0, line.raw, *collection.cells(line)))
+            for line in lines:
+                instant = line.instant
+                if instant is None:  # what stands above it must be in the table first
+                    self._db.executemany(insert, batch)
+                    batch.clear()
+                    row = self._row(collection, line.id)
+                    instant = effective(line, row.instant if row else None)
+                if line.deleted:
+                    tombstones = True  # and numbers below: a bool takes sqlite3 longer to bind
+                    batch.append((line.id, *divmod(instant, 1_000_000), 1, line.raw, *nothing))
+                else:
+                    batch.append((line.id, *divmod(instant, 1_000_000), 0, line.raw, *cells_from(line.values)))
             if len(batch) >= _BATCH:
                 self._db.executemany(insert, batch)
                 batch.clear()
         self._db.executemany(insert, batch)
         schema.create_row_indexes(self._db, collection.rows, len(collection.columns))
+        return tombstones
+
+    def _none_seen(self, collection: Collection) -> bytearray:
+        """A byte for the key of each row there is, to be set when the file is seen to have it."""
+        (highest,) = self._db.execute(f"SELECT coalesce(max(pk), 0) FROM {collection.rows}").fetchone()
+        return bytearray(highest + 1)
 
     def _pending(self, collection: Collection) -> dict[str, list[Pending]]:
         by_id: dict[str, list[Pending]] = {}
@@ -433,12 +534,12 @@ class Reconciler:
             elif row is not None:
                 counts.removed += self._remove(collection, record_id, row)
         if seen is not None:
-            rows = self._db.execute(f"SELECT pk, id FROM {collection.rows}")
-            kept = len(seen)
-            gone = [name for pk, name in rows if not (pk < kept and seen[pk]) and name not in touched]
-            for record_id in gone:
-                if (row := self._row(collection, record_id)) is not None:
-                    counts.removed += self._remove(collection, record_id, row)
+            at = seen.find(0, 1)
+            while at > 0:
+                named = self._db.execute(f"SELECT id FROM {collection.rows} WHERE pk = ?", (at,)).fetchone()
+                if named is not None and named[0] not in touched and (row := self._row(collection, named[0])):
+                    counts.removed += self._remove(collection, named[0], row)
+                at = seen.find(0, at + 1)
         return counts
 
     def _store(
@@ -457,7 +558,7 @@ class Reconciler:
             if entry.in_row and entry.seq != seq:
                 log.keep_line(self._db, entry)
         if row is not None and row.raw == best.line.raw and row.instant == best.instant:
-            if row.pending != seq:
+            if seq not in (0, row.pending):  # that a version came with the file is told by its entry in the log
                 self._db.execute(f"UPDATE {collection.rows} SET pending = ? WHERE pk = ?", (seq, row.pk))
             return False
         ms, ns = divmod(best.instant, 1_000_000)

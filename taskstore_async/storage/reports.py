@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 
 class Problem(msgspec.Struct, frozen=True):
@@ -60,8 +63,28 @@ class ImportReport(msgspec.Struct, frozen=True, kw_only=True):
     skipped: int
     skipped_ids: tuple[str, ...] = ()  #: at most 100 of them
     superseded: int = 0  #: lines of the source that a later or newer line of the same id beats
+    replaced_ids: tuple[str, ...] = ()  #: at most 100 of them
     bad: tuple[Problem, ...] = ()  #: the first of them
     bad_count: int = 0
+    dry_run: bool = False  #: nothing was written: this is what would be
+
+
+def together(reports: Iterable[ImportReport]) -> ImportReport:
+    """The reports of several collections as one: what they count and name, added up."""
+    many = list(reports)
+    return ImportReport(
+        lines=sum(one.lines for one in many),
+        taken=sum(one.taken for one in many),
+        replaced=sum(one.replaced for one in many),
+        unchanged=sum(one.unchanged for one in many),
+        skipped=sum(one.skipped for one in many),
+        skipped_ids=tuple(record_id for one in many for record_id in one.skipped_ids),
+        superseded=sum(one.superseded for one in many),
+        replaced_ids=tuple(record_id for one in many for record_id in one.replaced_ids),
+        bad=tuple(problem for one in many for problem in one.bad),
+        bad_count=sum(one.bad_count for one in many),
+        dry_run=any(one.dry_run for one in many),
+    )
 
 
 class Finding(msgspec.Struct, frozen=True, kw_only=True):

@@ -14,12 +14,14 @@ from taskstore_async.storage.select import compile_query, finish
 
 if TYPE_CHECKING:
     import sqlite3
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from taskstore_async.core.query import Query
     from taskstore_async.storage.catalogue import Collection
 
-__all__ = ["Found", "all_ids", "count_rows", "found_lines", "get_line", "values_of"]
+__all__ = ["Found", "all_ids", "count_rows", "found_lines", "get_line", "get_lines", "values_of"]
+
+_ASKED = 500  #: ids of one query
 
 
 class Found(msgspec.Struct, frozen=True, gc=False):
@@ -34,6 +36,18 @@ def get_line(db: sqlite3.Connection, collection: Collection, record_id: str) -> 
     """The live record *record_id*; None when there is none."""
     row = db.execute(f"SELECT line, ms, ns FROM {collection.rows} WHERE id = ? AND dead = 0", (record_id,)).fetchone()
     return None if row is None else Found(record_id, row[0], instant_of(row[1], row[2]))
+
+
+def get_lines(db: sqlite3.Connection, collection: Collection, ids: Sequence[str]) -> dict[str, Found]:
+    """The live ones of the records *ids*, by id."""
+    found: dict[str, Found] = {}
+    for start in range(0, len(ids), _ASKED):
+        some = ids[start : start + _ASKED]
+        marks = ", ".join("?" * len(some))
+        rows = db.execute(f"SELECT id, line, ms, ns FROM {collection.rows} WHERE id IN ({marks}) AND dead = 0", some)
+        for record_id, raw, ms, ns in rows:
+            found[record_id] = Found(record_id, raw, instant_of(ms, ns))
+    return found
 
 
 def found_lines(

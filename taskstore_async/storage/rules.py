@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 from taskstore_async.errors import MissingReferenceError, ReferencedError, UniqueError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Container, Generator, Sequence
+    from collections.abc import Callable, Container, Generator, Mapping, Sequence
 
     from taskstore_async.core.declaration import FieldDeclaration
     from taskstore_async.storage.catalogue import Collection
@@ -57,11 +57,11 @@ class Rules:
         index: The rows.
 
     Attributes:
-        coming: A collection, and the ids of records that are on their way into it, which references may name already.
+        coming: The ids of records that are on their way, by collection; references may name them already.
     """
 
     def __init__(self, index: Index) -> None:
-        self.coming: tuple[str, Container[str]] | None = None
+        self.coming: Mapping[str, Container[str]] = {}
         self._index = index
         self._db = index.db
         self._deferred: list[Callable[[], None]] | None = None
@@ -158,7 +158,7 @@ class Rules:
             target, target_id = declared.references, "(no id)" if value == _OPAQUE_CELL else str(value)
             if (target, target_id) == (collection.name, record_id):
                 return
-            if self.coming is not None and target == self.coming[0] and target_id in self.coming[1]:
+            if target_id in self.coming.get(target, ()):
                 return
             if not self._is_live(target, target_id):
                 raise MissingReferenceError(collection.name, record_id, field, target=target, target_id=target_id)

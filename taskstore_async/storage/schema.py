@@ -6,8 +6,11 @@ another ``SCHEMA`` is set aside and built anew.
 
 from __future__ import annotations
 
+import os
+import re
 import secrets
 import sqlite3
+import stat
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
@@ -18,8 +21,11 @@ SCHEMA = 1
 APPLICATION_ID = 0x7473746F  # "tsto": tells our index from any other SQLite file
 
 JOURNAL_MODE = "WAL"
+BESIDE = ("", "-wal", "-shm", "-journal")  #: what SQLite adds to the index's name for the files of it
 BUSY_S = 10.0
 WAL_KEPT_BYTES = 16 << 20  #: a write-ahead log that grew beyond it shrinks to it when it begins anew
+
+_ROW_TABLE = re.compile(r"r[0-9]+")
 
 # Origins of a log row.
 OWN, IMPORTED, SETTLED = 0, 1, 2
@@ -85,16 +91,39 @@ def require_ours(db: sqlite3.Connection) -> None:
         raise sqlite3.DatabaseError(f"it has schema {version}, and this program knows {SCHEMA}")
     if db.execute("SELECT 1 FROM meta WHERE name = 'index_id'").fetchone() is None:
         raise sqlite3.DatabaseError("it has lost its identity")
+    odd = db.execute("SELECT type, name FROM sqlite_master WHERE type NOT IN ('table', 'index')").fetchone()
+    if odd is not None:  # a trigger of somebody else's would run within our transactions
+        raise sqlite3.DatabaseError(f"it has a {odd[0]} that is not ours, {odd[1]!r}")
+
+
+def _require_regular(path: Path) -> None:
+    """Check that the index and what SQLite keeps beside it are files, or absent.
+
+    Raises:
+        sqlite3.DatabaseError: One is a link, which may lead anywhere, or a pipe, which may have no end.
+    """
+    for suffix in BESIDE:
+        name = f"{path}{suffix}"
+        try:
+            status = os.lstat(name)
+        except FileNotFoundError:
+            continue
+        if not stat.S_ISREG(status.st_mode):
+            raise sqlite3.DatabaseError(f"{os.path.basename(name)} is no regular file")  # noqa: PTH119 - reason: text
 
 
 def connect(path: Path | None, *, writable: bool, create: bool = False) -> sqlite3.Connection:
     """Open the index at *path* (None: in memory) in autocommit mode, for any one thread at a time.
 
     A connection that can write is opened and closed under store.lock, because closing the last one checkpoints.
+
+    Raises:
+        sqlite3.DatabaseError: There is none, or something that is no file.
     """
     if path is None:
         db = sqlite3.connect(":memory:", isolation_level=None, check_same_thread=False)
     else:
+        _require_regular(path)
         mode = "rwc" if create else "rw" if writable else "ro"
         uri = f"file:{quote(str(path))}?mode={mode}"
         db = sqlite3.connect(uri, uri=True, isolation_level=None, check_same_thread=False, timeout=BUSY_S)
@@ -103,6 +132,8 @@ def connect(path: Path | None, *, writable: bool, create: bool = False) -> sqlit
         if writable:
             # Every writer holds store.lock, so nothing waits in SQLite's busy handler, which starves.
             db.execute("PRAGMA wal_autocheckpoint = 0")
+            # Some builds of SQLite write zeros over whatever is freed. The index only repeats what the journals say.
+            db.execute("PRAGMA secure_delete = OFF").fetchall()
             db.execute(f"PRAGMA journal_size_limit = {WAL_KEPT_BYTES}")
     except BaseException:
         db.close()
@@ -123,6 +154,11 @@ def create_row_indexes(db: sqlite3.Connection, table: str, columns: int) -> None
     """Index every column of *table* together with the stamp, over the live rows."""
     for position in range(columns):
         db.execute(f"CREATE INDEX {table}c{position} ON {table} (c{position}, ms) WHERE dead = 0")
+
+
+def is_row_table(name: object) -> bool:
+    """Whether *name* is one that `new_table_name` makes, and may stand in a statement."""
+    return isinstance(name, str) and _ROW_TABLE.fullmatch(name) is not None
 
 
 def new_table_name(db: sqlite3.Connection) -> str:

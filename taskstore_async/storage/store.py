@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import tempfile
 from contextlib import contextmanager
+from itertools import islice
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, TypeVar, cast, overload
 
 import msgspec
@@ -16,11 +18,21 @@ from taskstore_async.core.query import Cursor, Filter, Query
 from taskstore_async.core.record import Document, Record, Registry, declaration_of
 from taskstore_async.core.schedule import Durability, SyncConfig
 from taskstore_async.core.write import draft, load, load_document
-from taskstore_async.errors import StaleWriteError, TaskStoreError, UnreadableRecordError
+from taskstore_async.errors import (
+    AmbiguousIdError,
+    NotFoundError,
+    StaleWriteError,
+    TaskStoreError,
+    UnreadableRecordError,
+)
 from taskstore_async.storage import inspection
+from taskstore_async.storage.ask import ask
+from taskstore_async.storage.backup import back_up, restore
 from taskstore_async.storage.check import check, problems_of
 from taskstore_async.storage.claims import claim_op, draft_of_modified, renew_op
 from taskstore_async.storage.compact import GRACE_MS, compact
+from taskstore_async.storage.content import content_op, read_content
+from taskstore_async.storage.description import describe, explain
 from taskstore_async.storage.directory import Directory
 from taskstore_async.storage.engine import Engine
 from taskstore_async.storage.importing import OnConflict, import_lines
@@ -38,19 +50,24 @@ from taskstore_async.storage.ops import (
     Stored,
     Update,
 )
+from taskstore_async.storage.rehearsal import rehearse_delete
 from taskstore_async.storage.reports import Listing, Unreadable, Version
 from taskstore_async.storage.rows import Found, values_of
 
 if TYPE_CHECKING:
     import builtins
     import os
-    from collections.abc import Callable, Generator, Iterable, Iterator
-    from pathlib import Path
+    from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Mapping, Sequence
 
+    from taskstore_async.core.conflicts import Markers
     from taskstore_async.core.declaration import Declaration
     from taskstore_async.core.record import AnyRecord
     from taskstore_async.core.write import Draft
+    from taskstore_async.storage.ask import Answer, SqlResult
+    from taskstore_async.storage.backup import BackupReport, RestoreReport
+    from taskstore_async.storage.description import Description, Explanation
     from taskstore_async.storage.ops import Op
+    from taskstore_async.storage.rehearsal import Doomed
     from taskstore_async.storage.reports import (
         CheckReport,
         CollectionInfo,
@@ -211,6 +228,40 @@ class Store:
             return prefix
         return resolve_prefix(prefix, self._engine.read(lambda reader: reader.ids(name)), collection=name)
 
+    def ids(self, target: type[Record] | str, prefix: str = "", *, limit: int | None = None) -> builtins.list[str]:
+        """The ids that begin with *prefix*, in order; at most *limit* of them."""
+        name, _ = self._known(target)
+        found = (one for one in self._engine.read(lambda reader: reader.ids(name)) if one.startswith(prefix))
+        return [*islice(found, limit)]
+
+    def locate(self, prefix: str, collection: str | None = None) -> tuple[str, str]:
+        """The collection and the id of the one record whose id *prefix* is, or else begins.
+
+        Args:
+            prefix: The beginning of an id.
+            collection: Where to look; everywhere when None.
+
+        Raises:
+            NotFoundError: There is none.
+            AmbiguousIdError: There are several.
+        """
+        if collection is not None:
+            return collection, self.resolve(collection, prefix)
+        near: list[tuple[str, str]] = []
+        similar: list[str] = []
+        for name in (one.name for one in self.collections()):
+            try:
+                near.append((name, self.resolve(name, prefix)))
+            except NotFoundError as error:
+                similar += [f"{name}/{one}" for one in error.near]
+        exact = [one for one in near if one[1] == prefix]
+        found = exact or near
+        if len(found) > 1:
+            raise AmbiguousIdError("all collections", prefix, tuple("/".join(one) for one in found))
+        if not found:
+            raise NotFoundError("(any collection)", prefix, near=tuple(similar[:3]))
+        return found[0]
+
     @overload
     def list(
         self, target: type[R], *filters: Filter, order_by: str | None = ..., limit: int | None = ..., offset: int = ...
@@ -286,6 +337,24 @@ class Store:
         query = Query(filters)
         return self._engine.read(lambda reader: reader.count(name, query, declaration=declaration))
 
+    def read_content(self, record: AnyRecord) -> str | None:
+        """The long text of *record*: what its file has, else its own ``content``; None when it has neither.
+
+        Raises:
+            ContentError: The file is not there, is no text in UTF-8, or is not one that the store would read.
+        """
+        return read_content(self.path, record)
+
+    def query(self, sql: str, parameters: Mapping[str, SqlResult] | None = None, *, timeout_s: float = 30.0) -> Answer:
+        """Answer one SELECT over the collections by their names; see `taskstore_async.storage.ask.ask`.
+
+        Raises:
+            InvalidQueryError: It would write, or is no SQL over what there is.
+            QueryTimeoutError: It took longer than *timeout_s* seconds.
+            LimitExceededError: It found too much.
+        """
+        return ask(self._engine, sql, parameters, timeout_s=timeout_s)
+
     def list_tolerant(self, target: type[Record] | str, *filters: Filter, order_by: str | None = None) -> Listing:
         """What can be read as the type, and what cannot, with the reason: records that do not fit, and bad lines."""
         records: list[Any] = []
@@ -347,6 +416,29 @@ class Store:
             TaskStoreError: As for `put`.
         """
         return self._stored(record, self._one(Update(self._draft(record), token), durability))
+
+    def write_content(
+        self, record: A, text: str, *, token: int | None = None, durability: Durability | None = None
+    ) -> A:
+        """Store *record* with *text* in a file beside it, and return it as it is stored.
+
+        A record that was never stored is created, any other updated. The file keeps its name; a new one is named after
+        the record's title, name or phase: ``prds/add-oauth-authentication.md`` in the store directory, then ``-2``. It
+        is durable before the record is stored, and goes when the record is deleted.
+
+        Args:
+            record: Its type has a field ``file: Annotated[str | None, Unique] = None``. A ``content`` of its own is
+                set to null.
+            text: Usually Markdown.
+            token: The fencing token of the lease under which this is done.
+            durability: Instead of the handle's.
+
+        Raises:
+            InvalidRecordError: The collection has no unique field ``file``, or it names something else.
+            WriteFailedError: The file could not be written; nothing was changed.
+            TaskStoreError: As for `create` and `update`; then the text was not written either.
+        """
+        return self._stored(record, self._one(content_op(self._draft(record), text, token=token), durability))
 
     @overload
     def modify(
@@ -413,6 +505,14 @@ class Store:
         name, _ = self._known(target)
         self._one(Delete(name, record_id, expected_at=if_updated_at, token=token), durability)
 
+    def rehearse_delete(self, target: type[Record] | str, record_ids: Sequence[str]) -> builtins.list[Doomed]:
+        """What deleting records would delete and change, these included; nothing is changed.
+
+        Raises:
+            NotFoundError, ReferencedError: As for `delete`.
+        """
+        return rehearse_delete(self._engine, self._known(target)[0], record_ids)
+
     def delete_where(self, target: type[Record] | str, *filters: Filter, durability: Durability | None = None) -> int:
         """Delete every record for which all *filters* hold, all or none; returns how many were found.
 
@@ -424,8 +524,11 @@ class Store:
 
     def create_many(self, records: Iterable[Record | Document], *, durability: Durability | None = None) -> int:
         """Create many records, all or none, in one transaction; returns how many."""
-        drafts = tuple([self._draft(record) for record in records])
-        return cast("int", self._one(CreateMany(drafts), durability)) if drafts else 0
+        made = list(records)
+        for record_type in set(map(type, made)):
+            if issubclass(record_type, Record):
+                self._known(record_type)
+        return cast("int", self._one(CreateMany(tuple(map(draft, made))), durability)) if made else 0
 
     @contextmanager
     def batch(self, *, durability: Durability | None = None) -> Generator[BatchWriter]:
@@ -519,12 +622,39 @@ class Store:
         """
         return inspection.rebuild_indexes(self._engine, record_type)
 
-    def compact(self, target: type[Record] | str | None = None, *, grace_ms: int = GRACE_MS) -> CompactReport:
+    def compact(
+        self, target: type[Record] | str | None = None, *, grace_ms: int = GRACE_MS, dry_run: bool = False
+    ) -> CompactReport:
         """Leave only the latest line of each record in the journals, and tombstones younger than *grace_ms*.
 
-        Lines that cannot be read are moved to ``quarantine/``.
+        Lines that cannot be read are moved to ``quarantine/``. With *dry_run* it only tells.
         """
-        return compact(self._engine, None if target is None else self._known(target)[0], grace_ms=grace_ms)
+        name = None if target is None else self._known(target)[0]
+        return compact(self._engine, name, grace_ms=grace_ms, dry_run=dry_run)
+
+    def markers(self, target: type[Record] | str) -> Markers:
+        """The conflict markers that stand in a collection's journal, and what is contested between them."""
+        from taskstore_async.storage.unmark import markers_of  # noqa: PLC0415 - reason: merges alone leave markers
+
+        return markers_of(self._engine, self._known(target)[0])
+
+    def unmark(self, target: type[Record] | str, chosen: Collection[str] = ()) -> int:
+        """Take out the conflict markers of a journal between which nothing is left to choose; no record changes.
+
+        Args:
+            target: The collection.
+            chosen: The ids of the records of which a version was chosen, and written.
+
+        Returns:
+            How many lines went to ``quarantine/``: the markers, and the base parts of diff3 blocks.
+
+        Raises:
+            CollectionClosedError: No line of the file is a record.
+            FlushError: The file could not be written, or somebody else kept replacing it.
+        """
+        from taskstore_async.storage.unmark import unmark  # noqa: PLC0415 - reason: as above
+
+        return unmark(self._engine, self._known(target)[0], chosen)
 
     def check(self) -> CheckReport:
         """Prove that the index is what the journals and the outbox say, and report whatever else is wrong."""
@@ -537,6 +667,7 @@ class Store:
         *,
         source: str = "<import>",
         on_conflict: OnConflict = "fail",
+        dry_run: bool = False,
         progress: Callable[[int, int], None] | None = None,
     ) -> ImportReport:
         """Take records from the lines of another JSONL file, keeping their bytes and stamps where that can be.
@@ -547,12 +678,73 @@ class Store:
             source: What reports call it.
             on_conflict: What to do with a record that is stored with other content: ``fail`` (before anything is
                 written), ``skip``, ``replace``, or ``newer`` (the higher stamp wins).
+            dry_run: Do all of it and take it back, to tell what would be.
             progress: Called with how many records of how many are written.
 
         Raises:
             ImportConflictError: There are conflicts, and *on_conflict* is ``fail``.
         """
-        return import_lines(self._engine, collection, data, source=source, on_conflict=on_conflict, progress=progress)
+        return self.import_all(
+            {collection: data}, source=source, on_conflict=on_conflict, dry_run=dry_run, progress=progress
+        )[collection]
+
+    def import_all(
+        self,
+        data: Mapping[str, Iterable[bytes]],
+        *,
+        source: str = "<import>",
+        on_conflict: OnConflict = "fail",
+        dry_run: bool = False,
+        progress: Callable[[int, int], None] | None = None,
+    ) -> dict[str, ImportReport]:
+        """The same for several collections, whose records may name each other; what was taken, by collection.
+
+        Raises:
+            ImportConflictError: As for `import_lines`; then nothing was written to any of them.
+        """
+        return import_lines(
+            self._engine, data, source=source, on_conflict=on_conflict, dry_run=dry_run, progress=progress
+        )
+
+    def backup(
+        self,
+        destination: str | os.PathLike[str],
+        *,
+        dry_run: bool = False,
+        progress: Callable[[int, int], None] | None = None,
+    ) -> BackupReport:
+        """Copy the store to a new directory, which opens as a store: everything but what can be made anew.
+
+        What waits is flushed first, and nobody writes meanwhile. The copy has its name only when it is whole.
+
+        Args:
+            destination: A directory that is not there, or is empty.
+            dry_run: Only tell.
+            progress: Called with how many files of how many are copied.
+
+        Raises:
+            DestinationError: Something is there, or it is in the store.
+            WriteFailedError: It could not be written; nothing is left of it.
+            TaskStoreError: As for `flush`.
+        """
+        return back_up(self._engine, Path(destination), dry_run=dry_run, progress=progress)
+
+    def restore(self, source: str | os.PathLike[str], *, replace: bool = False, dry_run: bool = False) -> RestoreReport:
+        """Make this store what the backup *source* is; its files are put in place one after the other.
+
+        Args:
+            source: A backup, or any other store.
+            replace: Also when this one has records that the backup does not have, or has differently. Its files are
+                kept in ``quarantine/``, from where they can be restored in their turn.
+            dry_run: Only tell.
+
+        Raises:
+            DestinationError: It has such records, and *replace* is false.
+            NoStoreError: *source* is no store.
+            WriteFailedError: It could not be written.
+            TaskStoreError: As for `flush`.
+        """
+        return restore(self._engine, source, replace=replace, dry_run=dry_run)
 
     def collections(self) -> builtins.list[CollectionInfo]:
         """The collections and what is in them."""
@@ -565,6 +757,18 @@ class Store:
     def info(self) -> StoreInfo:
         """Where the store is and how it is kept."""
         return inspection.info(self._engine)
+
+    def describe(self, target: type[Record] | str, record_id: str) -> Description:
+        """What is known of a record beside its fields: versions, size, lease, who names it and whom it names.
+
+        Raises:
+            NotFoundError: There is none.
+        """
+        return describe(self._engine, self._known(target)[0], record_id)
+
+    def explain(self, target: type[Record] | str, *filters: Filter, order_by: str | None = None) -> Explanation:
+        """How `list` would find the records: by which index, and what is left to check one by one."""
+        return explain(self._engine, self._known(target)[0], *filters, order_by=order_by)
 
     def declaration(self, target: type[Record] | str) -> Declaration:
         """What the store has declared about a collection."""
@@ -605,7 +809,7 @@ class Store:
     def _stored(self, record: A, stored: object) -> A:
         assert isinstance(stored, Stored)  # noqa: S101 - reason: what these ops answer
         found = Found(record.id, stored.raw, stored.instant)
-        target = record.collection if isinstance(record, Document) else type(record)
+        target = type(record) if isinstance(record, Record) else record.collection
         return cast("A", _loaded(target, found))
 
 

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from taskstore_async.storage.directory import Directory
     from taskstore_async.storage.index import Index
 
-__all__ = ["Syncer", "declarations", "moved"]
+__all__ = ["Syncer", "all_look_fresh", "declarations", "moved"]
 
 
 class Syncer:
@@ -38,7 +38,9 @@ class Syncer:
         self._index = index
         self._directory = directory
         self._building = building
-        self._reconciler = Reconciler(index.db, take_seqs=index.take_seqs, now_ms=index.now_ms, building=building)
+        self._reconciler = Reconciler(
+            index.db, directory.git, take_seqs=index.take_seqs, now_ms=index.now_ms, building=building
+        )
 
     def all(
         self, *, except_for: Names[str] = (), settle: bool = True, force: bool = False
@@ -118,6 +120,14 @@ def declarations(db: sqlite3.Connection, types: Collection) -> dict[str, Declara
             continue
     found.pop(TYPES, None)
     return found
+
+
+def all_look_fresh(collections: dict[str, Collection], directory: Directory) -> bool:
+    """Whether the stat of every file alone shows that nothing moved; see `looks_fresh`."""
+    served, _ = directory.journals()
+    return collections.keys() >= set(served) and all(
+        journal.looks_fresh(one.record, journal.stat_of(directory.journal(name))) for name, one in collections.items()
+    )
 
 
 _WORTH_A_LOCK = 1 << 20

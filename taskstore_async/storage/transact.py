@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from taskstore_async.storage.engine import Engine, Session
 
-__all__ = ["transaction"]
+__all__ = ["rehearsal", "transaction"]
 
 
 @contextmanager
@@ -33,3 +33,22 @@ def transaction(engine: Engine, session: Session, *, full: bool) -> Generator[No
         raise WriteUncertainError(f"COMMIT failed: {error}") from error
     except sqlite3.Error as error:
         raise WriteFailedError(str(engine.directory.index), str(error)) from error
+
+
+class _Rehearsed(Exception):  # noqa: N818 - reason: it is no error
+    """Leaves a transaction, which takes it back."""
+
+
+@contextmanager
+def rehearsal(engine: Engine, session: Session) -> Generator[None]:
+    """One transaction that is taken back at the end of the block, to see what it would do.
+
+    Raises:
+        WriteFailedError: SQLite refused something.
+    """
+    try:
+        with transaction(engine, session, full=False):
+            yield
+            raise _Rehearsed  # noqa: TRY301 - reason: to leave the transaction
+    except _Rehearsed:
+        pass

@@ -222,6 +222,9 @@ class TestALine:
     def test_deleted_is_exactly_true(self, text: str, deleted: bool) -> None:  # noqa: FBT001 - reason: a parameter
         assert served(f'{{"id":"a","deleted":{text},"title":"x"}}').deleted is deleted
         assert served(f'{{"id":7,"deleted":{text},"updated_at":true}}').deleted is deleted
+        among_many = [f'{{"id":"a{n}","updated_at":1,"deleted":{text}}}' for n in range(9)]
+        found = list(decode_lines("\n".join([*among_many, ""]).encode()))
+        assert [isinstance(line, Line) and line.deleted for line in found] == [deleted] * 9
 
     def test_a_tombstone_needs_nothing_else(self) -> None:
         line = served('{"id":"a","deleted":true}')

@@ -88,6 +88,18 @@ class TestReading:
         block = b"<<<<<<< HEAD\n" + B1 + b"||||||| base\n" + A1 + b"=======\n>>>>>>> topic\n"
         assert set(states(both(A1, block, A1 + line("c", 1)).data)) == {"b", "c"}  # it would resurrect
 
+    def test_what_is_left_of_nested_markers_carries_no_data_either(self) -> None:
+        two, three, four = line("a", 2, f=2), line("b", 1), line("c", 1)
+        inner = b"<<<<<<< x\n" + two + b"=======\n" + three + b">>>>>>> y\n"
+        nested = b"<<<<<<< HEAD\n" + inner + b"=======\n" + four + b">>>>>>> topic\n"
+        for left in (nested, nested.replace(b"<<<<<<< HEAD\n", b""), nested.replace(b">>>>>>> topic\n", b"")):
+            assert both(A1, left, A1 + line("d", 1)).data == two + three + four + line("d", 1)
+
+    def test_gits_longer_markers_in_a_base_part_are_part_of_it(self) -> None:
+        base = b"||||||| base\n<<<<<<<<< one\n" + A1 + b"=========\n" + A1 + b">>>>>>>>> two\n"
+        block = b"<<<<<<< HEAD\n" + B1 + base + b"=======\n>>>>>>> topic\n"
+        assert both(A1, block, A1 + line("c", 1)).data == B1 + line("c", 1)
+
     def test_markers_in_the_base_may_be_resolved_by_both(self) -> None:
         block = b"<<<<<<< x\n" + A1 + b"=======\n" + line("a", 2) + b">>>>>>> y\n"
         assert both(block, block + B1, block + line("c", 1)).data == A1 + line("a", 2) + B1 + line("c", 1)
@@ -108,7 +120,10 @@ class TestReading:
 
     def test_a_torn_base_that_both_append_to_keeps_its_order_and_its_bad_line(self) -> None:
         base = A1 + b"{old\n"
-        assert both(base, base + line("x", 1), base + B1).data == A1 + B1 + line("x", 1) + b"{old\n"
+        assert both(base, base + line("x", 1), base + B1).data == base + B1 + line("x", 1)
+        base = b"{old\n" + line("m", 1)
+        merged = both(base, base + line("x", 1), base + line("n", 2) + b"{new\n")
+        assert merged.data == base + line("n", 2) + line("x", 1) + b"{new\n"
 
     def test_on_a_side_with_new_bad_lines_a_missing_record_is_no_deletion(self) -> None:
         merged = both(A1 + B1, A1 + b'{"id":"b","f', line("a", 2, f=2) + B1)
@@ -118,6 +133,10 @@ class TestReading:
     def test_on_a_torn_side_the_lost_end_of_a_history_is_no_revert(self) -> None:
         base = A1 + line("a", 2, f=2)
         assert states(both(base, A1 + b'{"id":"a', base + B1).data)["a"]["f"] == 2
+
+    def test_on_a_torn_side_a_revert_is_one_all_the_same(self) -> None:
+        one, two = line("a", 1, f=1), line("a", 1, f=2)
+        assert states(both(one + two, two + one + b"{torn", one + two + B1).data)["a"]["f"] == 1
 
     def test_bytes_that_are_no_utf8_are_a_bad_line_and_kept(self) -> None:
         bad = b'{"id":"a","f":"\xff"}\n'
@@ -359,6 +378,25 @@ class TestPast:
             "id": "a", "f": 0, "g": 3, "updated_at": 4,
         }  # fmt: skip
 
+    def test_without_stamps_it_is_past_what_the_base_does_not_have(self) -> None:
+        picked = line("a", None, f=2, g=1)
+        assert states(both(A1, picked + gone("a", 3), A1 + picked).data)["a"]["deleted"]
+        tied, later = line("a", 1, f=2, g=1), line("a", 1, f=3, g=1)
+        assert states(both(A1, tied + later, tied).data)["a"]["f"] == 3
+
+    def test_nor_is_what_both_have_in_another_order(self) -> None:
+        one, two = line("a", 2, f=2, g=1), line("a", 2, f=3, g=1)
+        assert both(A1, A1 + one + two, A1 + two + one).conflicts == 1
+
+    def test_nor_is_what_stands_before_the_base(self) -> None:
+        older = line("a", 0, f=0, g=1)
+        merged = both(A1, older + A1 + line("a", 3, f=1, g=3), older)
+        assert states(merged.data)["a"] == {"id": "a", "f": 0, "g": 3, "updated_at": 4}
+
+    def test_nor_is_a_line_of_the_base(self) -> None:
+        two = line("a", 1, f=2, g=1)
+        assert states(both(A1 + two, A1 + two + A1 + gone("a", 9), A1).data)["a"]["f"] == 1
+
     def test_revert_still_works(self) -> None:
         # git revert: the base is the newer version, theirs the one before it.
         new = line("a", 2, f=2, g=1)
@@ -526,6 +564,10 @@ class TestLines:
         merged = both(base, line("a", 9) + base, base.replace(line("f", 1), line("d", 1) + line("f", 2)))
         assert merged.data == line("a", 9) + line("b", 1) + line("d", 1) + line("f", 2)
 
+    def test_one_that_both_sides_sorted_is_sorted(self) -> None:
+        base, other = B1 + A1, A1 + line("b", 2)
+        assert both(base, line("a", 2, f=2, g=1) + B1, other).data == line("a", 2, f=2, g=1) + line("b", 2)
+
     def test_one_whose_sides_appended_stays_sorted_too(self) -> None:
         assert both(A1, A1 + line("c", 1), A1 + line("b", 9)).data == A1 + line("b", 9) + line("c", 1)
 
@@ -565,13 +607,32 @@ class TestLines:
         merged = both(base, swapped, base + B1)
         assert states(merged.data)["a"]["f"] == 1
 
+    def test_a_result_whose_instant_came_from_lines_that_are_gone_is_written_with_it(self) -> None:
+        high, low, bare = line("a", 9, f=1), line("a", 5, f=3), line("a", None, f=2)
+        merged = both(low + high, low + high + bare, low)
+        assert merged.data == low + bare + line("a", 9, f=2)
+        assert rules(merged) == [Rule.NEWEST, Rule.REPEATED]
+
+    def test_but_not_when_only_those_lines_were_dropped(self) -> None:
+        low, bare = line("a", 5, f=3), line("a", None, f=2)
+        assert both(low + bare, low + bare + B1, bare).data == bare + B1
+
+    def test_what_would_then_look_like_the_base_is_written_above_it(self) -> None:
+        high, low, bare = b'{"updated_at":9,"id":"a"}\n', line("a", 5), line("a", None)
+        merged = both(low + high, low + high + bare, low + line("a", 4))
+        assert states(merged.data)["a"]["updated_at"] == 10
+
+    def test_a_line_that_a_side_went_back_to_stands_below_the_one_it_left(self) -> None:
+        two = line("a", 1, f=2, g=1)
+        assert both(A1 + two, two + A1, A1 + two + B1).data == two + A1 + B1
+
     def test_an_unchanged_record_keeps_its_bytes_and_its_place(self) -> None:
         odd = b'{ "id":"q",  "n":1.0 }\n'
         assert both(odd + A1, odd + A1 + B1, odd + A1 + line("c", 1)).data.startswith(odd + A1)
         assert both(odd + A1, odd + B1, odd + line("a", 2)).data.startswith(odd)
 
     def test_a_conflict_that_its_history_would_beat_is_raised_as_a_whole(self) -> None:
-        from taskstore_async.core.merge_lines import arrange  # noqa: PLC0415 - reason: no merge is known to need it
+        from taskstore_async.core.merge_history import arrange  # noqa: PLC0415 - reason: no merge is known to need it
         from taskstore_async.core.merge_state import Versions  # noqa: PLC0415 - reason: as above
 
         high = next(each for each in decode_lines(line("a", 9, number=0)) if isinstance(each, Line))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -13,16 +14,38 @@ if TYPE_CHECKING:
 State = dict[str, dict[str, Any]]  # the live record of each id, as JSON
 
 
-def whole_lines(data: bytes) -> list[dict[str, Any]]:
-    """The lines of a journal that end in a newline; every one of them must be JSON."""
+def whole_lines(data: bytes, *, superseded: bool = False) -> list[dict[str, Any]]:
+    """The lines of a journal, every one of which must be JSON; a last one without a newline may be torn.
+
+    Args:
+        data: The journal.
+        superseded: A line may be torn behind which there is a whole one of its record: whoever was killed appending it
+            did so for another process, which lived, and changed the record before anybody could complete the line.
+    """
     lines: list[dict[str, Any]] = []
-    for place, line in enumerate(data.split(b"\n")[:-1]):
+    *whole, last = data.split(b"\n")
+    with suppress(ValueError):
+        json.loads(last)
+        whole.append(last)
+    for place, line in enumerate(whole):
         try:
             lines.append(json.loads(line))
         except ValueError:
+            begin = line[: line.find(b'"', len(b'{"id":"')) + 1] or line
+            if superseded and any(later.startswith(begin) for later in whole[place + 1 :]):
+                continue
             around = data.split(b"\n")[max(0, place - 2) : place + 3]
             raise AssertionError(f"line {place + 1} is not JSON: {line!r}, among {around}") from None
     return lines
+
+
+def ends_whole(data: bytes) -> bool:
+    """Whether the last line of a journal, if there is any, is not torn."""
+    try:
+        json.loads(data.rpartition(b"\n")[2] or b"null")
+    except ValueError:
+        return False
+    return True
 
 
 def read(path: Path) -> bytes:

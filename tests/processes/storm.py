@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import anyio
 
 from taskstore_async import Durability, Record, StateManager, SyncConfig, TaskStoreError, eq
-from taskstore_async.storage import files
+from taskstore_async.storage import failpoints, files
 from tests.processes.pipe import heard, say
 from tests.processes.records import Mark, Note
 
@@ -45,11 +45,16 @@ def nursery() -> None:
             say(ended=status)
 
 
-def storm(*, store: str, backend: str, callers: int, seed: str, first: int, die_in: str, die_at: int) -> None:
+def storm(
+    *, store: str, backend: str, callers: int, prefix: str, seed: str, first: int, die_in: str, die_at: int
+) -> None:
     """Change things until killed."""
     dice = random.Random(seed)  # noqa: S311 - reason: a die to throw again
-    _die(die_in, die_at, dice)
-    anyio.run(partial(_storm, store, callers, dice, first), backend=backend)
+    if die_in in failpoints.NAMES:
+        failpoints.arm(die_in, nth=die_at)
+    else:
+        _die(die_in, die_at, dice)
+    anyio.run(partial(_storm, store, callers, prefix, dice, first), backend=backend)
 
 
 def _die(where: str, at: int, dice: random.Random) -> None:
@@ -82,13 +87,13 @@ def _die(where: str, at: int, dice: random.Random) -> None:
         files.fsync = fsync_and_die
 
 
-async def _storm(store: str, callers: int, dice: random.Random, first: int) -> None:
+async def _storm(store: str, callers: int, prefix: str, dice: random.Random, first: int) -> None:
     config = SyncConfig(debounce_ms=dice.choice([0, 5, 1_000]), max_delay_ms=1_000, coalesce=dice.random() < 0.7)
     async with StateManager.open(store, records=(Note, Mark), sync=config) as manager:
         numbers = iter(range(first, first + 1_000_000))
         async with anyio.create_task_group() as tasks:
             for place in range(callers):
-                name = f"c{place}"
+                name = f"{prefix}{place}"
                 there = {f"notes/{note.id}" for note in await manager.list(Note, eq("by", name))}
                 there |= {f"marks/{name}-{i}" for i in range(OWN_IDS) if await manager.get(Mark, f"{name}-{i}")}
                 own = random.Random(dice.random())  # noqa: S311 - reason: as above

@@ -12,7 +12,7 @@ from taskstore_async.core.record import Document
 from taskstore_async.core.schedule import SyncConfig
 from taskstore_async.errors import CollectionClosedError, FlushError
 from taskstore_async.storage import compact as compaction
-from taskstore_async.storage import files
+from taskstore_async.storage import files, replacing
 from taskstore_async.storage.clock import now_ms
 from taskstore_async.storage.store import Store
 
@@ -172,7 +172,7 @@ class TestCompany:
     ) -> None:
         write(store, "things", b'{"id":"a","updated_at":5}\n{"id":"a","updated_at":6}\n')
         journal = store.path / "things.jsonl"
-        latest, is_still = compaction._latest, compaction._is_still
+        latest, is_still = compaction._latest, replacing.is_still
 
         def append(line: bytes) -> None:
             with journal.open("ab") as file:
@@ -182,13 +182,13 @@ class TestCompany:
             append(b'{"id":"b","updated_at":1}\n')
             return latest(*args, **named)
 
-        def late_is_still(*args: Any) -> bool:  # noqa: ANN401 - reason: passed on
-            still = is_still(*args)
+        def late_is_still(*args: Any, **named: Any) -> bool:  # noqa: ANN401 - reason: passed on
+            still = is_still(*args, **named)
             append(b'{"id":"c","updated_at":1}\n')
             return still
 
         monkeypatch.setattr(compaction, "_latest", late_latest)
-        monkeypatch.setattr(compaction, "_is_still", late_is_still)
+        monkeypatch.setattr(replacing, "is_still", late_is_still)
         store.compact("things")
         assert [json.loads(line)["id"] for line in lines_of(store, "things")] == ["a", "b", "c"]
         assert [one.id for one in store.list("things")] == ["a", "b", "c"]
@@ -198,18 +198,18 @@ class TestCompany:
     ) -> None:
         write(store, "things", b'{"id":"a","updated_at":5}\nbad\n{"id":"a","updated_at":6}\n')
         journal = store.path / "things.jsonl"
-        real = compaction._write
+        real = replacing._write
         replaced: list[int] = []
 
-        def replace(*args: Any) -> int:  # noqa: ANN401 - reason: passed on
-            size = real(*args)
+        def replace(*args: Any) -> tuple[int, int]:  # noqa: ANN401 - reason: passed on
+            sizes = real(*args)
             if not replaced:
                 replaced.append(1)
                 journal.unlink()
                 journal.write_bytes(b'{"id":"git","updated_at":5}\nbad\n{"id":"git","updated_at":6}\n')
-            return size
+            return sizes
 
-        monkeypatch.setattr(compaction, "_write", replace)
+        monkeypatch.setattr(replacing, "_write", replace)
         store.compact("things")
         assert lines_of(store, "things") == [b'{"id":"git","updated_at":6}']
         assert quarantined(store) == b"bad\n"
@@ -219,7 +219,7 @@ class TestCompany:
     ) -> None:
         write(store, "things", b'{"id":"a","updated_at":5}\n{"id":"a","updated_at":6}\n')
         before = files_of(store)
-        monkeypatch.setattr(compaction, "_is_still", lambda *_: False)
+        monkeypatch.setattr(replacing, "is_still", lambda *_, **__: False)
         with pytest.raises(FlushError, match="replaced"):
             store.compact("things")
         assert files_of(store) == before

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
 from typing import TYPE_CHECKING
 
 import pytest
@@ -102,26 +101,6 @@ class TestGit:
         assert data.endswith(b"runs.jsonl\n")
         assert data.count(b"store.lock") == 1
         assert "*.jsonl -text merge=tstore" in (directory.path / ".gitattributes").read_text()
-
-    def test_busy(self, tmp_path: Path) -> None:
-        directory = Directory.at(tmp_path / "in", create=True)
-        assert not directory.git_is_busy()
-        subprocess.run(["git", "init", "-q", str(tmp_path)], check=True)
-        assert not directory.git_is_busy()
-        (tmp_path / ".git" / "index.lock").touch()
-        assert directory.git_is_busy()
-
-    @pytest.mark.parametrize("absolute", [True, False])
-    def test_busy_in_a_linked_worktree(self, tmp_path: Path, *, absolute: bool) -> None:
-        directory = Directory.at(tmp_path / "tree", create=True)
-        own = tmp_path / "own"
-        own.mkdir()
-        (tmp_path / "tree" / ".git").write_text(f"gitdir: {own if absolute else '../own'}\n")
-        assert not directory.git_is_busy()
-        (own / "index.lock").touch()
-        assert directory.git_is_busy()
-        (tmp_path / "tree" / ".git").write_text("nonsense")
-        assert not directory.git_is_busy()
 
 
 def test_journals_and_strays(tmp_path: Path) -> None:

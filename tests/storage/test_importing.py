@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -217,14 +217,20 @@ class TestInterrupted:
     def test_a_commit_that_fails_is_uncertain(self, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
         from taskstore_async.storage.index import CommitError, Index  # noqa: PLC0415 - reason: only here
 
-        real = Index.transaction
+        real, plan = Index.transaction, importing._plan
+        planned: list[object] = []
 
         def failing(index: Index, *, full: bool) -> object:
-            if full:
+            if planned:  # what comes now writes the records
                 raise CommitError("gone")
             return real(index, full=full)
 
+        def planning(*words: Any) -> object:  # noqa: ANN401 - reason: as what it stands for
+            planned.append(plan(*words))
+            return planned[0]
+
         monkeypatch.setattr(Index, "transaction", failing)
+        monkeypatch.setattr(importing, "_plan", planning)
         with pytest.raises(WriteUncertainError):
             store.import_lines("things", data({"id": "a"}))
         monkeypatch.undo()
