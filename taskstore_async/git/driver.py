@@ -21,11 +21,11 @@ from taskstore_async.core.merge_report import words
 from taskstore_async.errors import MergeInputError, TaskStoreError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
-    from taskstore_async.core.merge_report import Merged
+    from taskstore_async.core.merge_report import Decision, Merged, Report
 
-__all__ = ["CONFLICT", "ERROR", "MERGED", "main", "merge_files"]
+__all__ = ["CONFLICT", "ERROR", "LOG", "MERGED", "keep_in_log", "main", "merge_files"]
 
 MERGED: Final = 0
 CONFLICT: Final = 1
@@ -33,7 +33,9 @@ ERROR: Final = 2
 
 LOG: Final = "merges.log"
 LOG_BYTES: Final = 1 << 20  #: what the log of past merges may grow to; then its older half goes
-LOGGED_DECISIONS: Final = 200  #: of one merge
+LOGGED_DECISIONS: Final = 200  #: of one merge, at most
+LOGGED_DECISIONS_BYTES: Final = 1 << 17  #: of one merge; its later decisions are only counted
+LOGGED_SIDES_BYTES: Final = 1 << 17  #: of the versions to choose from, of one merge
 
 _TYPES: Final = "_types.jsonl"
 _TYPES_BYTES: Final = 1 << 22  #: a larger file is no list of declarations worth a merge's time
@@ -97,7 +99,10 @@ def merge_files(
             gc.enable()
     code = CONFLICT if merged.conflicts else MERGED
     _log(path, merged, code)
-    _tell(path or ours, merged, as_json=as_json, to_stdout=output is not None)
+    try:
+        _tell(path or ours, merged, as_json=as_json, to_stdout=output is not None)
+    except OSError:  # nobody listens; the file is merged all the same
+        return code
     return code
 
 
@@ -154,7 +159,8 @@ def _references(path: str | None) -> frozenset[str]:
     collection = os.path.basename(path).removesuffix(".jsonl")  # noqa: PTH119 - reason: pathlib costs a start
     types = os.path.join(folder, _TYPES)  # noqa: PTH118 - reason: as above
     try:
-        if os.path.getsize(types) > _TYPES_BYTES:  # noqa: PTH202 - reason: as above
+        # A link, which a clone may bring, leads anywhere, even to a file without end.
+        if os.path.islink(types) or os.path.getsize(types) > _TYPES_BYTES:  # noqa: PTH114, PTH202 - reason: as above
             return frozenset()
         state = fold(line for line in decode_lines(_read(types, absent=True)) if not isinstance(line, BadLine))
     except OSError:
@@ -177,7 +183,7 @@ def _log(path: str | None, merged: Merged, code: int) -> None:
     report = merged.report
     if folder is None or not (report.decisions or report.notes or report.both):
         return
-    entry = {
+    entry: dict[str, object] = {
         "at": time.time_ns() // 1_000_000,
         "path": path,
         "exit": code,
@@ -186,10 +192,18 @@ def _log(path: str | None, merged: Merged, code: int) -> None:
         "both": report.both,
         "conflicts": report.conflicts,
         "notes": report.notes,
-        "decisions": report.decisions[:LOGGED_DECISIONS],
+        "decisions": list(_decisions(report)),
         "decided": len(report.decisions),
+        "sides": _sides(merged),
     }
+    keep_in_log(folder, entry)
+
+
+def keep_in_log(folder: str, entry: dict[str, object]) -> None:
+    """Add *entry* to the log of the store in *folder*, best effort; the oldest go when it grows too large."""
     log = os.path.join(folder, LOG)  # noqa: PTH118 - reason: pathlib costs a start
+    if os.path.islink(log):  # noqa: PTH114 - reason: as above
+        return
     try:
         line = msgspec.json.encode(entry) + b"\n"
         before = _read(log, absent=True)
@@ -200,6 +214,32 @@ def _log(path: str | None, merged: Merged, code: int) -> None:
             file.write(line)
     except (OSError, ValueError):
         return
+
+
+def _decisions(report: Report) -> Iterator[Decision]:
+    """What was decided, as far as there is room."""
+    left = LOGGED_DECISIONS_BYTES
+    for decision in report.decisions[:LOGGED_DECISIONS]:
+        left -= len(msgspec.json.encode(decision))
+        if left < 0:
+            return
+        yield decision
+
+
+def _sides(merged: Merged) -> dict[str, dict[str, msgspec.Raw | None]]:
+    """What ``tstore resolve`` can choose from, as far as there is room."""
+    kept: dict[str, dict[str, msgspec.Raw | None]] = {}
+    left = LOGGED_SIDES_BYTES
+    for record_id in dict.fromkeys(decision.id for decision in _decisions(merged.report)):
+        sides = merged.sides.get(record_id)
+        if sides is None:
+            continue
+        left -= len(sides.ours or b"") + len(sides.theirs or b"")
+        if left < 0:
+            break
+        lines = {"ours": sides.ours, "theirs": sides.theirs}
+        kept[record_id] = {side: None if line is None else msgspec.Raw(line) for side, line in lines.items()}
+    return kept
 
 
 # -- words --------------------------------------------------------------------------------------------------
@@ -215,7 +255,7 @@ def _tell(name: str, merged: Merged, *, as_json: bool, to_stdout: bool) -> None:
     if len(lines) > _SHOWN_LINES:
         _say(f"{name}: and {len(lines) - _SHOWN_LINES} more lines; --json says all")
     if merged.conflicts:
-        _say(f"{name}: choose between the versions that stand between markers: tstore resolve")
+        _say(f"{name}: choose between the versions that stand between markers: tstore conflicts, tstore resolve")
 
 
 def _say(text: str) -> None:

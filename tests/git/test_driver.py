@@ -127,6 +127,31 @@ class TestReplacing:
         assert files.ours.read_bytes() == OURS
         assert sorted(path.name for path in files.folder.iterdir()) == ["A", "B", "O"]
 
+    @pytest.mark.skipif(sys.platform == "win32", reason="there is no SIGKILL")
+    def test_one_that_is_killed_half_way_leaves_the_file(self, files: Files, repository: Path) -> None:
+        program = (
+            "import os, sys; sys.path.insert(0, sys.argv.pop(1))\n"
+            "os.fsync = lambda _: (print('written', flush=True), sys.stdin.read())\n"
+            "from taskstore_async.git.driver import main; main()"
+        )
+        command = [sys.executable, "-c", program, str(repository), *files.write()]
+        with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as child:
+            assert child.stdout is not None
+            assert child.stdout.readline() == b"written\n"
+            assert len(list(files.folder.glob("A.*.tmp"))) == 1  # the result is on its way
+            child.kill()
+        assert files.ours.read_bytes() == OURS
+        assert main([str(path) for path in files.paths]) == MERGED
+        assert files.ours.read_bytes() == BOTH
+
+    def test_nobody_who_listens_is_no_error(self, files: Files, monkeypatch: pytest.MonkeyPatch) -> None:
+        def fail(*_: object, **__: object) -> None:
+            raise BrokenPipeError
+
+        monkeypatch.setattr(driver, "_say", fail)
+        assert main(files.write()) == MERGED
+        assert files.ours.read_bytes() == BOTH
+
     def test_mode_and_link_stay(self, files: Files) -> None:
         arguments = files.write()
         files.ours.chmod(0o640)
@@ -223,6 +248,20 @@ class TestLog:
         found = entries(store)
         assert found[0]["path"] == "old"
         assert found[-1]["both"] == 1
+
+    def test_a_merge_of_many_decisions_keeps_the_first_and_counts_the_rest(self, files: Files, store: Path) -> None:
+        long = "x" * 10_000
+        versions = [
+            b"".join(
+                line.replace(b'"a"', b'"a%d"' % number).replace(b'"f"', b'"%b"' % long.encode()) for number in range(40)
+            )
+            for line in (BASE, OURS, THEIRS)
+        ]
+        assert main([*files.write(*versions), str(store / "plans.jsonl")]) == MERGED
+        (entry,) = entries(store)
+        assert entry["decided"] == 40
+        assert 5 < len(entry["decisions"]) < 20  # type: ignore[arg-type]  # reason: JSON
+        assert (store / LOG).stat().st_size < LOG_BYTES // 2
 
     def test_one_that_cannot_be_written_fails_no_merge(self, files: Files, store: Path) -> None:
         (store / LOG).mkdir()
@@ -337,28 +376,41 @@ class TestUnderGit:
 class TestImports:
     """Git starts it for every file: it loads the core and msgspec, and little else."""
 
-    def test_nothing_heavy_is_loaded(self) -> None:
-        code = "import sys; sys.path[:0] = sys.argv[1:]; import taskstore_async.git.driver; print(*sys.modules)"
+    @pytest.fixture
+    def loaded(self, files: Files) -> set[str]:
+        """What is loaded at the end of a merge."""
+        code = (
+            "import sys; count = int(sys.argv.pop(1)); sys.path[:0] = sys.argv[1:count]; del sys.argv[1:count]\n"
+            "from taskstore_async.git.driver import main; main(); print(*sys.modules)"
+        )
+        paths = list(filter(os.path.isabs, sys.path))
         result = subprocess.run(
-            [sys.executable, "-I", "-S", "-c", code, *filter(os.path.isabs, sys.path)],
+            [sys.executable, "-I", "-S", "-c", code, str(len(paths) + 1), *paths, *files.write()],
             check=True,
             capture_output=True,
             text=True,
         )
-        loaded = set(result.stdout.split())
+        assert files.ours.read_bytes() == BOTH
+        return set(result.stdout.split())
+
+    def test_nothing_heavy_is_loaded(self, loaded: set[str]) -> None:
         heavy = {
-            "asyncio",
-            "rich",
-            "argparse",
-            "portalocker",
-            "anyio",
-            "json",
-            "sqlite3",
-            "pathlib",
-            "typer",
-            "importlib.metadata",
-            "hashlib",
-        }
+            "argparse", "asyncio", "concurrent", "hashlib", "importlib.metadata", "json", "pathlib", "selectors",
+            "socket", "sqlite3", "subprocess", "tempfile", "threading",
+        }  # fmt: skip
         assert loaded & heavy == set()
-        ours = {name for name in loaded if name.startswith("taskstore_async.")}
-        assert {name.split(".")[1] for name in ours} == {"core", "errors", "git"}
+
+    def test_of_other_projects_only_msgspec(self, loaded: set[str]) -> None:
+        names = {name.partition(".")[0] for name in loaded} - sys.stdlib_module_names - {"__main__"}
+        assert names - {"typing_extensions", "_distutils_hack"} == {
+            "msgspec",
+            "taskstore_async",
+        }  # msgspec loads the former
+
+    def test_of_this_project_the_core_of_merging(self, loaded: set[str]) -> None:
+        own = {name.removeprefix("taskstore_async.") for name in loaded if name.startswith("taskstore_async.")}
+        assert own == {
+            "errors", "git", "git.driver", "core", "core.codec", "core.fold", "core.ids", "core.merge",
+            "core.merge_file", "core.merge_history", "core.merge_read", "core.merge_renames", "core.merge_report",
+            "core.merge_stamp", "core.merge_state", "core.merge_values", "core.names", "core.readback", "core.stamp",
+        }  # fmt: skip

@@ -5,138 +5,203 @@ from __future__ import annotations
 import json
 import tarfile
 from collections import Counter
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pytest
 
 from taskstore_async.core.codec import Line, decode_lines
 from taskstore_async.core.fold import fold
 from taskstore_async.core.merge import merge
+from taskstore_async.core.merge_report import Merged, Rule
+from tests.core.merge_oracle import content, expected
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
 NUMBERS = [f"{number:03}" for number in range(1, 62, 2)]
 VERSIONS = ("base", "ours", "theirs")
+STAMPS = {"updated_at"}
 
 
-@pytest.fixture(scope="module")
-def archive(shared_data: Path) -> dict[str, bytes]:
-    with tarfile.open(shared_data / "merges" / "real_merges.tar.xz") as tar:
-        return {
-            member.name.removeprefix("./"): found.read()
-            for member in tar
-            if (found := tar.extractfile(member)) is not None
-        }
+class Real(NamedTuple):
+    """A merge that happened, with what is known of it."""
 
+    base: bytes
+    ours: bytes
+    theirs: bytes
+    expected: bytes
+    ties: set[str]
+    collisions: set[str]
 
-@pytest.fixture(params=NUMBERS)
-def real(request: pytest.FixtureRequest, archive: dict[str, bytes]) -> dict[str, Any]:
-    number = request.param
-    files = {name: archive[f"{number}/{name}.jsonl"] for name in (*VERSIONS, "expected")}
-    return {**files, "oracle": json.loads(archive[f"{number}/oracle.json"])}
+    @property
+    def merged(self) -> Merged:
+        return merge(self.base, self.ours, self.theirs)
 
 
 def states(data: bytes) -> dict[str, Any]:
     return {record_id: json.loads(state.line.raw) for record_id, state in fold(decode_lines(data)).items()}
 
 
-def elements(value: Any) -> Counter[str]:  # noqa: ANN401 - reason: JSON
-    return Counter(json.dumps(item, sort_keys=True) for item in value) if isinstance(value, list) else Counter()
+def lines(data: bytes) -> dict[str, list[bytes]]:
+    """The lines of every record."""
+    found: dict[str, list[bytes]] = {}
+    for line in decode_lines(data):
+        if isinstance(line, Line):
+            found.setdefault(line.id, []).append(line.raw)
+    return found
+
+
+def text(value: object) -> str:
+    return json.dumps(value, sort_keys=True)
+
+
+def one_sided(real: Real) -> Iterator[tuple[str, str, Any]]:
+    """Every field that one side changed and the other did not, lists aside: the record's id, its name, its value."""
+    base, ours, theirs = (states(data) for data in real[:3])
+    for record_id in ours.keys() & theirs.keys():
+        old, mine, others = base.get(record_id, {}), ours[record_id], theirs[record_id]
+        for name in {*old, *mine, *others} - STAMPS:
+            was, here, there = (text(side.get(name)) for side in (old, mine, others))
+            if here != there and was in {here, there} and "[" not in (was[0], here[0], there[0]):
+                yield record_id, name, (others if here == was else mine).get(name)
+
+
+def added_elements(real: Real) -> Iterator[tuple[str, str, list[Any]]]:
+    """What a side added to a list: the record's id, the field's name, the elements."""
+    base, *sides = (states(data) for data in real[:3])
+    for side in sides:
+        for record_id, record in side.items():
+            for name, value in record.items():
+                if isinstance(value, list):
+                    was = base.get(record_id, {}).get(name)
+                    old = Counter(map(text, was if isinstance(was, list) else []))
+                    new = [json.loads(each) for each in (Counter(map(text, value)) - old).elements()]
+                    if new:
+                        yield record_id, name, new
+
+
+@pytest.fixture(scope="module")
+def archive(shared_data: Path) -> dict[str, Real]:
+    with tarfile.open(shared_data / "merges" / "real_merges.tar.xz") as tar:
+        files = {
+            member.name.removeprefix("./"): found.read()
+            for member in tar
+            if (found := tar.extractfile(member)) is not None
+        }
+    merges: dict[str, Real] = {}
+    for number in NUMBERS:
+        oracle = json.loads(files[f"{number}/oracle.json"])
+        base, ours, theirs, simple = (files[f"{number}/{name}.jsonl"] for name in (*VERSIONS, "expected"))
+        merges[number] = Real(base, ours, theirs, simple, set(oracle["ties"]), set(oracle["id_collisions"]))
+    return merges
+
+
+@pytest.fixture(params=NUMBERS)
+def real(request: pytest.FixtureRequest, archive: dict[str, Real]) -> Real:
+    return archive[request.param]
 
 
 class TestRealMerges:
     """31 merges that happened: the result has every record, every one-sided change and every element."""
 
-    def test_no_record_is_missing_and_none_is_extra(self, real: dict[str, Any]) -> None:
-        merged, wanted = states(merge(*(real[name] for name in VERSIONS)).data), states(real["expected"])
-        split = set(real["oracle"]["id_collisions"])
-        extra = merged.keys() - wanted.keys()
-        assert wanted.keys() <= merged.keys()
-        assert all(record_id.rpartition("-")[0] in split for record_id in extra)
-        assert len({record_id.rpartition("-")[0] for record_id in extra}) == len(extra)
-
-    def test_every_field_that_one_side_changed_is_there(self, real: dict[str, Any]) -> None:
-        base, ours, theirs = (states(real[name]) for name in VERSIONS)
-        merged = states(merge(*(real[name] for name in VERSIONS)).data)
-        everything = {json.dumps(value.get(name), sort_keys=True) for value in merged.values() for name in value}
-        seen = 0
-        for record_id in {*ours, *theirs}:
-            old, mine, others = (side.get(record_id) for side in (base, ours, theirs))
-            if mine is None or others is None:
-                continue
-            for name in {*mine, *others} - {"updated_at"}:
-                values = [{} if side is None else side for side in (old, mine, others)]
-                was, here, there = (side.get(name) for side in values)
-                if here == there or was not in (here, there) or isinstance(was or here or there, list):
-                    continue
-                changed = there if here == was else here
-                if record_id in real["oracle"]["id_collisions"]:
-                    assert json.dumps(changed, sort_keys=True) in everything or name == "id"
-                else:
-                    assert merged[record_id].get(name) == changed, (record_id, name)
-                seen += 1
-        assert (
-            seen
-            or real["base"] in (real["ours"], real["theirs"])
-            or not real["oracle"]["stats"].get("field_merge_clean")
+    def test_there_is_what_the_other_tests_look_for(self, archive: dict[str, Real]) -> None:
+        assert len(archive) == 31
+        fields = sum(1 for real in archive.values() for _ in one_sided(real))
+        added = sum(len(new) for real in archive.values() for _, _, new in added_elements(real))
+        rules = Counter(decision.rule for real in archive.values() for decision in real.merged.report.decisions)
+        assert (fields, added, sum(len(real.collisions) for real in archive.values())) == (1193, 897, 38)
+        assert all(
+            rules[rule] for rule in (Rule.FIELDS, Rule.NEWEST, Rule.MODIFIED_LIVES, Rule.RENAMED, Rule.REFERENCES)
         )
 
-    def test_lists_have_what_either_side_added(self, real: dict[str, Any]) -> None:
-        base, ours, theirs = (states(real[name]) for name in VERSIONS)
-        merged = states(merge(*(real[name] for name in VERSIONS)).data)
-        for record_id, name, changed in (
-            (record_id, name, value)
-            for side in (ours, theirs)
-            for record_id, value in side.items()
-            for name in value
-            if isinstance(value[name], list)
-            and record_id in merged
-            and record_id not in real["oracle"]["id_collisions"]
-        ):
-            added = elements(changed[name]) - elements(base.get(record_id, {}).get(name))
-            named = {json.loads(each).get("id") for each in added if each.startswith("{")} - {None}
-            found = merged[record_id].get(name)
-            assert {item["id"] for item in found or [] if isinstance(item, dict) and "id" in item} >= named
-            plain = Counter({each: count for each, count in added.items() if '"id"' not in each})
-            assert not plain - elements(found), (record_id, name)
+    def test_no_record_is_missing_and_none_is_extra(self, real: Real) -> None:
+        merged = states(real.merged.data)
+        twins = {
+            decision.note.rpartition(" ")[2]
+            for decision in real.merged.report.decisions
+            if decision.rule is Rule.RENAMED
+        }
+        assert merged.keys() == states(real.expected).keys() | twins
+        assert {twin.rpartition("-")[0] for twin in twins} <= real.collisions
+        assert merged.keys() - twins == (states(real.ours).keys() | states(real.theirs).keys()) & merged.keys()
 
-    def test_records_outside_the_hard_cases_are_as_the_simple_rule_has_them(self, real: dict[str, Any]) -> None:
-        merged, wanted = states(merge(*(real[name] for name in VERSIONS)).data), states(real["expected"])
-        oracle = real["oracle"]
-        hard = {*oracle["ties"], *oracle["id_collisions"]}
-        for record_id in wanted.keys() - hard:
+    def test_two_records_under_one_id_both_live(self, real: Real) -> None:
+        ours, theirs, merged = states(real.ours), states(real.theirs), states(real.merged.data)
+        for decision in real.merged.report.decisions:
+            if decision.rule is Rule.RENAMED:
+                old, new = decision.id, decision.note.rpartition(" ")[2]
+                titles = [merged[record_id]["title"] for record_id in (old, new)]
+                assert sorted(titles) == sorted(side[old]["title"] for side in (ours, theirs))
+                assert merged[old]["created_at"] < merged[new]["created_at"]
+
+    def test_every_record_is_the_three_way_result(self, real: Real) -> None:
+        sides = [lines(data) for data in (real.base, real.ours, real.theirs)]
+        found = real.merged
+        merged = states(found.data)
+        renamed = {each.id for each in found.report.decisions if each.rule in {Rule.RENAMED, Rule.REFERENCES}}
+        ids = set().union(*sides) - renamed
+        assert ids
+        for record_id in ids:
+            wanted = expected(record_id, *(side.get(record_id, []) for side in sides))
+            assert content(merged.get(record_id)) in wanted, record_id
+
+    def test_every_field_that_one_side_changed_is_there(self, real: Real) -> None:
+        merged = states(real.merged.data)
+        for record_id, name, value in one_sided(real):
+            if record_id not in real.collisions:
+                assert merged[record_id].get(name) == value, (record_id, name)
+
+    def test_lists_have_what_either_side_added(self, real: Real) -> None:
+        merged = states(real.merged.data)
+        for record_id, name, new in added_elements(real):
+            if record_id in merged and record_id not in real.collisions:
+                found = merged[record_id].get(name, [])
+                named = {str(item["id"]) for item in found if isinstance(item, dict) and "id" in item}
+                plain = Counter(map(text, found))
+                for item in new:
+                    if isinstance(item, dict) and "id" in item:
+                        assert str(item["id"]) in named
+                    else:
+                        assert plain[text(item)], (record_id, name)
+
+    def test_records_outside_the_hard_cases_are_as_the_simple_rule_has_them(self, real: Real) -> None:
+        merged, wanted = states(real.merged.data), states(real.expected)
+        for record_id in wanted.keys() - real.ties - real.collisions:
             for name, value in wanted[record_id].items():
-                if name != "updated_at" and not isinstance(value, list):
+                if name not in STAMPS and not isinstance(value, list):
                     assert merged[record_id].get(name) == value, (record_id, name)
 
-    def test_either_side_may_be_ours_and_merging_again_changes_nothing(self, real: dict[str, Any]) -> None:
-        base, ours, theirs = (real[name] for name in VERSIONS)
-        merged = merge(base, ours, theirs)
+    def test_either_side_may_be_ours_and_merging_again_changes_nothing(self, real: Real) -> None:
+        base, ours, theirs = real[:3]
+        merged = real.merged
         assert merged.conflicts == 0
         assert merge(base, theirs, ours).data == merged.data
         assert merge(base, merged.data, theirs).data == merged.data
         assert merge(base, ours, merged.data).data == merged.data
 
-    def test_one_side_alone_is_taken_as_it_is(self, real: dict[str, Any]) -> None:
-        base, ours, theirs = (real[name] for name in VERSIONS)
+    def test_one_side_alone_is_taken_as_it_is(self, real: Real) -> None:
+        base, ours, theirs = real[:3]
         assert merge(base, ours, ours).data == ours
         assert merge(base, base, theirs).data == theirs
         assert merge(base, ours, base).data == ours
 
-    def test_lines_that_nobody_touched_keep_their_bytes(self, real: dict[str, Any]) -> None:
-        base, ours, theirs = (set(real[name].splitlines()) for name in VERSIONS)
-        merged = set(merge(*(real[name] for name in VERSIONS)).data.splitlines())
-        assert base & ours & theirs <= merged
+    def test_lines_that_nobody_touched_keep_their_bytes_and_their_order(self, real: Real) -> None:
+        base, ours, theirs = (data.splitlines() for data in real[:3])
+        untouched = set(base) & set(ours) & set(theirs)
+        merged = [line for line in real.merged.data.splitlines() if line in untouched]
+        assert sorted(merged) == sorted(line for line in base if line in untouched)
+        ids = list(lines(real.merged.data))
+        if all(list(lines(side)) == sorted(lines(side)) for side in (real.ours, real.theirs)):
+            assert ids == sorted(ids)
+        else:
+            assert merged == [line for line in base if line in untouched]
 
-    def test_what_one_line_files_hold_stays_one_line_each(self, real: dict[str, Any]) -> None:
-        counts = [
-            Counter(line.id for line in decode_lines(real[name]) if isinstance(line, Line)) for name in VERSIONS[1:]
-        ]
-        merged = Counter(
-            line.id for line in decode_lines(merge(*(real[name] for name in VERSIONS)).data) if isinstance(line, Line)
-        )
-        assert all(count == 1 for record_id, count in merged.items() if all(side[record_id] <= 1 for side in counts))
+    def test_what_one_line_files_hold_stays_one_line_each(self, real: Real) -> None:
+        ours, theirs, merged = (lines(data) for data in (real.ours, real.theirs, real.merged.data))
+        for record_id, found in merged.items():
+            if len(ours.get(record_id, [])) <= 1 and len(theirs.get(record_id, [])) <= 1:
+                assert len(found) == 1
 
 
 class TestBrokenFiles:
