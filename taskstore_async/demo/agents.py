@@ -16,6 +16,7 @@ import msgspec
 from anyio.lowlevel import checkpoint
 
 from taskstore_async.actor.manager import StateManager
+from taskstore_async.actor.measures import ManagerStats  # noqa: TC001 - reason: msgspec reads it at run time
 from taskstore_async.core.query import Filter, eq, in_
 from taskstore_async.core.schedule import Durability
 from taskstore_async.errors import AlreadyExistsError, ClaimLostError
@@ -26,7 +27,6 @@ from taskstore_async.storage.clock import new_id, now_ms
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from taskstore_async.actor.measures import ManagerStats
     from taskstore_async.storage.store import Lease
 
 __all__ = ["Job", "Outcome", "Progress", "run", "tasks_from"]
