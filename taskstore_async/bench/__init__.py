@@ -1,0 +1,1 @@
+"""What ``tstore bench`` runs, and what the benchmarks of the repository measure with."""

@@ -1,0 +1,1 @@
+"""Tests of what measures. They count; a timing is a benchmark, not a test."""
