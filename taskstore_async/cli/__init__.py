@@ -5,12 +5,21 @@ Nothing of it is loaded before it is called.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import sys
+from importlib import import_module
+from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
 __all__ = ["main"]
+
+_RUN_BY_OTHERS: Final = {
+    "merge-driver": "taskstore_async.git.driver",
+    "hook": "taskstore_async.git.events",
+    "complete": "taskstore_async.cli.completion",
+}
+_HELP: Final = frozenset({"-h", "--help"})
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -22,9 +31,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     Returns:
         The exit code; `taskstore_async.cli.errors` has the table.
     """
+    words = list(sys.argv[1:] if argv is None else argv)
     try:
-        from taskstore_async.cli.app import run  # noqa: PLC0415 - reason: commands that git runs start without typer
+        run_by_others = _RUN_BY_OTHERS.get(words[0]) if words else None
+        if run_by_others is not None and not _HELP.intersection(words):
+            program: Callable[[Sequence[str]], int] = import_module(run_by_others).main
+            return program(words[1:])
+        # Not above: the commands that git runs start without typer.
+        from taskstore_async.cli.families import load  # noqa: PLC0415 - reason: as above
+        from taskstore_async.cli.running import run  # noqa: PLC0415 - reason: as above
 
-        return run(argv)
+        load(words)
+        return run(words)
     except KeyboardInterrupt:
         return 130

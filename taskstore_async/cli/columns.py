@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from taskstore_async.core.declaration import Declaration
     from taskstore_async.storage.rows import Found
 
-__all__ = ["cell", "columns_for_people", "columns_for_programs", "row_of"]
+__all__ = ["cell", "columns_for_people", "columns_for_programs", "fields_of", "row_of"]
 
 _LOOKED_AT: Final = 50  #: records that decide about the columns for people
 _HEADLINES: Final[tuple[str, ...]] = ("title", "name")  #: what a person looks for first, whether declared or not
@@ -71,8 +71,18 @@ def row_of(one: Found, columns: Sequence[str], declaration: Declaration, *, peop
     return [cell(name, value_of(name), people=people) for name in columns]
 
 
+def fields_of(one: Found, columns: Sequence[str], declaration: Declaration) -> dict[str, object]:
+    """Some fields of one record, as JSON has them; those that it lacks are left out."""
+    import msgspec  # noqa: PLC0415 - reason: --help needs no records
+
+    from taskstore_async.storage.rows import values_of  # noqa: PLC0415 - reason: it loads the database
+
+    value_of = values_of(one, declaration)
+    return {name: value for name in columns if (value := value_of(name)) is not msgspec.UNSET}
+
+
 def cell(name: str, value: object, *, people: bool) -> str:
     """The value of one field; for people, a moment as they read it."""
     if people and name in _STAMPS and isinstance(value, int) and not isinstance(value, bool):
-        return human_time(value)
+        return human_time(value) if value else ""  # 0 is what a record has that came without a stamp
     return cell_of(value)

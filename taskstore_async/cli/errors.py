@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import sys
 from contextlib import contextmanager
 from enum import IntEnum
@@ -17,7 +18,16 @@ from taskstore_async.cli.text import escape
 if TYPE_CHECKING:
     from collections.abc import Generator
 
-__all__ = ["ExitCode", "UsageError", "errors_as_exit_codes", "exit_code_of", "say"]
+__all__ = [
+    "ExitCode",
+    "UsageError",
+    "error_code_of",
+    "errors_as_exit_codes",
+    "errors_by_exit_code",
+    "exit_code_of",
+    "say",
+    "tell",
+]
 
 
 class ExitCode(IntEnum):
@@ -44,11 +54,14 @@ _CODES: Final[dict[type[BaseException], ExitCode]] = {
     errors.InvalidNameError: ExitCode.USAGE,
     errors.InvalidIdError: ExitCode.USAGE,
     errors.InvalidFilterError: ExitCode.USAGE,
+    errors.InvalidQueryError: ExitCode.USAGE,
     errors.InvalidRecordError: ExitCode.USAGE,
     errors.InvalidRecordTypeError: ExitCode.USAGE,
     errors.LimitExceededError: ExitCode.USAGE,
     errors.AmbiguousIdError: ExitCode.USAGE,  # not 3: a script must not take it for "there is none"
     errors.NotFoundError: ExitCode.NOT_FOUND,
+    errors.CannotResolveError: ExitCode.NOT_FOUND,
+    errors.NoRevisionError: ExitCode.NOT_FOUND,
     errors.NoStoreError: ExitCode.NO_STORE,
     errors.AlreadyExistsError: ExitCode.CONFLICT,
     errors.StaleWriteError: ExitCode.CONFLICT,
@@ -72,6 +85,53 @@ def exit_code_of(error: BaseException) -> ExitCode:
     return next((_CODES[kind] for kind in type(error).__mro__ if kind in _CODES), ExitCode.FAILED)
 
 
+def errors_by_exit_code() -> dict[ExitCode, list[str]]:
+    """What ``--json`` calls the errors that a command may end with, by its exit code."""
+    found: dict[ExitCode, list[str]] = {ExitCode.FAILED: ["os"], ExitCode.USAGE: ["usage"]}
+    for name in errors.__all__:
+        kind: type[BaseException] = getattr(errors, name)
+        code = next((_CODES[base] for base in kind.__mro__ if base in _CODES), ExitCode.FAILED)
+        found.setdefault(code, []).append(_called(name))
+    return found
+
+
+def error_code_of(error: BaseException) -> str:
+    """What ``--json`` calls an error, for good: ``not_found``, ``stale_write``, ``usage``; ``os`` for the disk."""
+    if isinstance(error, OSError):
+        return "os"
+    known = next(kind for kind in type(error).__mro__ if kind.__module__.startswith("taskstore_async."))
+    return _called(known.__name__)
+
+
+def _called(name: str) -> str:
+    """``NotFoundError`` is ``not_found``."""
+    return re.sub(r"(?<!^)(?=[A-Z])", "_", name.removesuffix("Error")).lower()
+
+
+def tell(error: BaseException, message: str, *, as_json: bool) -> None:
+    """Tell an error, on stderr: in words, or as one line of JSON.
+
+    The line is ``{"error": {"code", "message", "exit_code", "details"}}``; *details* are what the error knows.
+    """
+    if not as_json:
+        say(message)
+        return
+    import msgspec  # noqa: PLC0415 - reason: most commands end well
+
+    details: dict[str, object] = {name: value for name, value in vars(error).items() if isinstance(value, _PLAIN)}
+    shown: dict[str, object] = {
+        "code": error_code_of(error),
+        "message": message,
+        "exit_code": int(exit_code_of(error)),
+        "details": details,
+    }
+    line = msgspec.json.encode({"error": shown}).decode()
+    print(escape(line) if sys.stderr.isatty() else line, file=sys.stderr)  # noqa: T201 - reason: as above
+
+
+_PLAIN: Final = (str, int, float, tuple, list, dict, type(None))
+
+
 def say(message: str) -> None:
     """Tell a person something: words go to stderr, so that results can be piped."""
     text = escape(message) if sys.stderr.isatty() else message
@@ -79,8 +139,11 @@ def say(message: str) -> None:
 
 
 @contextmanager
-def errors_as_exit_codes() -> Generator[None, None, None]:
+def errors_as_exit_codes(*, as_json: bool = False) -> Generator[None, None, None]:
     """End the command with the exit code of an error, once the error has been told.
+
+    Args:
+        as_json: It is told to a program.
 
     Raises:
         typer.Exit: Instead of any error that the table or the operating system knows.
@@ -93,12 +156,12 @@ def errors_as_exit_codes() -> Generator[None, None, None]:
     except KeyboardInterrupt as error:
         raise typer.Exit(exit_code_of(error)) from error
     except errors.TaskStoreError as error:
-        say(str(error))
+        tell(error, str(error), as_json=as_json)
         raise typer.Exit(exit_code_of(error)) from error
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""
         hint = "make room" if error.errno in _FULL else "see that the path is right and that this user may use it"
-        say(f"{where}{error.strerror or error}; {hint}")
+        tell(error, f"{where}{error.strerror or error}; {hint}", as_json=as_json)
         raise typer.Exit(ExitCode.FAILED) from error
 
 

@@ -1,44 +1,24 @@
-"""Commands about files: init, import, sync, flush, check, compact."""
+"""Commands about files: init, sync, flush, check, compact."""
 
 from __future__ import annotations
 
-import sys
-from contextlib import contextmanager, nullcontext
-from enum import StrEnum
-from pathlib import Path
-from typing import IO, TYPE_CHECKING, Annotated, Final
+from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
 from taskstore_async.cli.errors import ExitCode, UsageError
+from taskstore_async.cli.git import warn_about_driver
 from taskstore_async.cli.invocation import Invocation, command
+from taskstore_async.cli.progress import ticking
+from taskstore_async.cli.records import say_if_unknown
 from taskstore_async.cli.text import human_bytes, human_count
-from taskstore_async.core.names import check_collection, is_collection
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
-    from contextlib import AbstractContextManager
+    from collections.abc import Sequence
 
-    from taskstore_async.storage.reports import CollectionSync, ImportReport, Problem
+    from taskstore_async.storage.reports import CollectionSync, Problem
 
-_CHUNK: Final = 1 << 20
 _TOLD: Final = 20  #: bad lines that are named one by one
-_BAR: Final = 30  #: columns of the progress bar
-
-
-class OnConflict(StrEnum):
-    """What an import does with a record that is stored with other content."""
-
-    FAIL = "fail"
-    SKIP = "skip"
-    REPLACE = "replace"
-    NEWER = "newer"
-
-
-class Format(StrEnum):
-    """What an import reads."""
-
-    JSONL = "jsonl"
 
 
 @command("init")
@@ -62,101 +42,12 @@ def init(tstore: Invocation) -> None:
     tstore.out.words("the store was there already" if there else "made a store; fill it with: tstore import FILE")
 
 
-@command("import")
-def import_file(
-    tstore: Invocation,
-    file: Annotated[str, typer.Argument(metavar="FILE", help="A file of JSON lines, - for stdin.", show_default=False)],
-    *,
-    collection: Annotated[
-        str | None, typer.Option("--collection", "-c", metavar="COLL", help="Where they go; the file's name otherwise.")
-    ] = None,
-    on_conflict: Annotated[
-        OnConflict,
-        typer.Option(help="A record is stored already, with other content: fail before anything is written, or …"),
-    ] = OnConflict.FAIL,
-    file_format: Annotated[Format, typer.Option("--format", help="What the file holds.")] = Format.JSONL,
-) -> None:
-    """Take the records of another JSONL file. The store is made when there is none.
-
-    Stamps and bytes are kept where that can be. A line that cannot be read is skipped and named, and the command then
-    ends with 1; all others are taken.
-
-    Example: tstore import issues.jsonl --on-conflict newer
-    """
-    del file_format  # there is one
-    target = check_collection(collection) if collection else _collection_of(file)
-    with _chunks_of(file) as chunks, tstore.open(create=True) as store, _progress(target) as progress:
-        report = store.import_lines(
-            target,
-            chunks,
-            source="<stdin>" if file == "-" else file,
-            on_conflict=on_conflict.value,
-            progress=progress,
-        )
-    _print_import(tstore, target, report)
-    if report.bad_count:
-        tstore.code = ExitCode.FAILED
-
-
-def _collection_of(file: str) -> str:
-    stem = Path(file).name.removesuffix(".jsonl")
-    if file == "-" or not is_collection(stem):
-        what = "stdin has no name" if file == "-" else f"{Path(file).name!r} does not name a collection"
-        raise UsageError(f"{what}; say where the records go: --collection issues")
-    return stem
-
-
-def _chunks_of(file: str) -> AbstractContextManager[Iterable[bytes]]:
-    @contextmanager
-    def opened() -> Generator[Iterable[bytes], None, None]:
-        with nullcontext(sys.stdin.buffer) if file == "-" else Path(file).open("rb") as stream:
-            yield _read(stream)
-
-    return opened()
-
-
-def _read(stream: IO[bytes]) -> Iterator[bytes]:
-    while chunk := stream.read(_CHUNK):
-        yield chunk
-
-
-@contextmanager
-def _progress(collection: str) -> Generator[Callable[[int, int], None] | None, None, None]:
-    """A bar on stderr, where a person sees it; None elsewhere."""
-    if not sys.stderr.isatty():
-        yield None
-        return
-
-    def show(done: int, total: int) -> None:
-        full = _BAR * done // total
-        bar = "█" * full + "░" * (_BAR - full)
-        sys.stderr.write(f"\rimporting {collection} {bar} {done:,}/{total:,}")
-        sys.stderr.flush()
-
-    try:
-        yield show
-    finally:
-        sys.stderr.write("\r\x1b[K")  # the line is free again for what is to be told
-
-
-def _print_import(tstore: Invocation, collection: str, report: ImportReport) -> None:
-    if tstore.out.for_programs:
-        tstore.out.value(report)
-    else:
-        tstore.out.facts(
-            [
-                ("collection", collection),
-                *_counts(report, ("lines", "taken", "replaced", "unchanged", "skipped", "superseded", "bad_count")),
-            ]
-        )
-    _say_bad(tstore, report.bad, report.bad_count)
-
-
 def _counts(report: object, names: Sequence[str]) -> list[tuple[str, str]]:
     return [(name.removesuffix("_count"), str(getattr(report, name))) for name in names]
 
 
-def _say_bad(tstore: Invocation, bad: Sequence[Problem], total: int) -> None:
+def say_bad(tstore: Invocation, bad: Sequence[Problem], total: int) -> None:
+    """Name the first lines that could not be read."""
     for problem in bad[:_TOLD]:
         tstore.out.words(f"{problem.file}:{problem.line}: {problem.reason}")
     if total > _TOLD:
@@ -180,7 +71,8 @@ def sync(
 
     if check and rebuild:
         raise UsageError("--check and --rebuild contradict each other; leave one of them out")
-    report = synced(tstore.place(), check=check, rebuild=rebuild)
+    with ticking("syncing"):
+        report = synced(tstore.place(), check=check, rebuild=rebuild)
     if tstore.record_types() and not check:
         with tstore.open():
             pass  # opening declares them
@@ -193,7 +85,8 @@ def sync(
     for note in report.notes:
         tstore.out.words(f"note: {note}")
     bad = [problem for one in report.collections.values() for problem in one.problems]
-    _say_bad(tstore, bad, len(bad))
+    say_bad(tstore, bad, len(bad))
+    warn_about_driver(tstore)
     if check and report.stale:
         tstore.code = ExitCode.PROBLEMS
 
@@ -226,7 +119,7 @@ def check(tstore: Invocation) -> None:
 
     Example: tstore check
     """
-    with tstore.open() as store:
+    with tstore.open() as store, ticking("checking"):
         report = store.check()
     if tstore.out.for_programs:
         tstore.out.value(report)
@@ -248,6 +141,8 @@ def compact(
     collection: Annotated[
         str | None, typer.Argument(metavar="[COLL]", help="Only this collection.", show_default=False)
     ] = None,
+    *,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only tell what would happen.")] = False,
 ) -> None:
     """Leave only the latest line of each record in the files; what cannot be read moves to quarantine/.
 
@@ -255,8 +150,10 @@ def compact(
 
     Example: tstore compact issues
     """
-    with tstore.open() as store:
-        report = store.compact(collection)
+    with tstore.open() as store, ticking("compacting"):
+        report = store.compact(collection, dry_run=dry_run)
+        if collection is not None and not report.collections:
+            say_if_unknown(tstore, store, collection)
     if tstore.out.for_programs:
         tstore.out.value(report)
         return
@@ -275,3 +172,5 @@ def compact(
             for name, c in report.collections.items()
         ],
     )
+    if dry_run:
+        tstore.out.words("nothing was written: this is what would be")

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from taskstore_async.core.query import Filter
 
-__all__ = ["parse_assignments", "parse_filter"]
+__all__ = ["parse_assignments", "parse_filter", "parse_parameters"]
 
 _CONDITION: Final = re.compile(r"\s*([A-Za-z_][A-Za-z0-9_]*)\s*(:=|!=|>=|<=|=|>|<|~)(.*)", re.DOTALL)
 _COMPARISONS: Final[dict[str, Callable[[str, object], Filter]]] = {
@@ -86,6 +86,27 @@ def parse_assignments(words: Iterable[str]) -> dict[str, object]:
     Raises:
         UsageError: A word is neither, what follows ``:=`` is no JSON, or a field is set twice or by the store alone.
     """
+    fields = _named(words)
+    if _SET_BY_THE_STORE in fields:
+        raise UsageError(f"{_SET_BY_THE_STORE} is set by the store with every write; leave it out")
+    return fields
+
+
+def parse_parameters(words: Iterable[str]) -> dict[str, int | float | str | None]:
+    """The values that ``name=text`` and ``name:=json`` give to the ``:name`` of a query.
+
+    Raises:
+        UsageError: As for `parse_assignments`; or the JSON is no scalar, or a number that SQL does not have.
+    """
+    values: dict[str, int | float | str | None] = {}
+    for name, value in _named(words).items():
+        if value is not None and not isinstance(value, int | float | str):
+            raise UsageError(f"{name} is no value that SQL has; give it text, a number, true, false or null")
+        values[name] = value
+    return values
+
+
+def _named(words: Iterable[str]) -> dict[str, object]:
     fields: dict[str, object] = {}
     for word in words:
         name, sign, value = word.partition("=")
@@ -95,8 +116,6 @@ def parse_assignments(words: Iterable[str]) -> dict[str, object]:
             raise UsageError(f"{word!r} sets no field; write name=text or name:=json: title='Ship it' priority:=2")
         if name in fields:
             raise UsageError(f"{name} is set twice; leave one of them out")
-        if name == _SET_BY_THE_STORE:
-            raise UsageError(f"{name} is set by the store with every write; leave it out")
         fields[name] = _json(value, word) if exact else value
     return fields
 

@@ -1,4 +1,4 @@
-"""Commands that look at a store as a whole: collections, stats, info."""
+"""Commands that look at a store as a whole: collections, info."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from taskstore_async.cli.git import warn_about_driver
 from taskstore_async.cli.invocation import Invocation, command
 from taskstore_async.cli.text import human_bytes, human_time
 
@@ -26,26 +27,11 @@ def collections(tstore: Invocation) -> None:
     if tstore.out.for_programs:
         tstore.out.values(found)
         return
-    size = _size(tstore)
+    size = size_of_form(tstore)
     tstore.out.rows(
         ("collection", "records", "waiting", "size", "declared"),
         [(c.name, str(c.records), str(c.pending), size(c.journal_bytes), " ".join(c.indexed)) for c in found],
     )
-
-
-@command("stats")
-def stats(tstore: Invocation) -> None:
-    """Print counts and sizes.
-
-    Example: tstore stats --json
-    """
-    with tstore.open() as store:
-        found = store.stats()
-    if tstore.out.for_programs:
-        # "runs" is for statistics of task runs; programs may rely on both keys.
-        tstore.out.value({"store": found, "runs": None})
-    else:
-        tstore.out.facts(_stats_facts(found, _size(tstore)))
 
 
 @command("info")
@@ -57,6 +43,7 @@ def info(tstore: Invocation) -> None:
     place = tstore.place()
     with tstore.open() as store:
         found = store.info()
+    warn_about_driver(tstore)
     if tstore.out.for_programs:
         tstore.out.value({"found": place.why, **msgspec.structs.asdict(found)})
         return
@@ -66,17 +53,19 @@ def info(tstore: Invocation) -> None:
             ("found", place.why),
             ("format", str(found.format)),
             ("index", f"{found.index}, SQLite {found.sqlite}"),
-            *_stats_facts(found.stats, _size(tstore))[1:],
+            *stats_facts(found.stats, size_of_form(tstore))[1:],
             *((one.name, _told(tstore, one)) for one in found.collections),
         ]
     )
 
 
-def _size(tstore: Invocation) -> Callable[[int], str]:
+def size_of_form(tstore: Invocation) -> Callable[[int], str]:
+    """How sizes are told: as people read them, or in bytes."""
     return human_bytes if tstore.out.is_for_people else str
 
 
-def _stats_facts(found: StoreStats, size: Callable[[int], str]) -> list[tuple[str, str]]:
+def stats_facts(found: StoreStats, size: Callable[[int], str]) -> list[tuple[str, str]]:
+    """Counts and sizes of a store, with their names."""
     return [
         ("store", found.path),
         ("records", str(found.records)),

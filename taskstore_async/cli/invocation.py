@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Annotated, Any, Concatenate, Final, ParamSpec
 
 import msgspec
 import typer
+from typer.core import TyperGroup
 
 from taskstore_async.cli.errors import ExitCode, UsageError, errors_as_exit_codes
 from taskstore_async.cli.finding import Place, find_store
-from taskstore_async.cli.output import Form, Output
+from taskstore_async.cli.output import Color, Form, Output
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -20,7 +21,19 @@ if TYPE_CHECKING:
     from taskstore_async.core.record import Record
     from taskstore_async.storage.store import Store
 
-__all__ = ["Collection", "Invocation", "JsonFlag", "JsonlFlag", "RecordsOption", "StoreOption", "app", "command"]
+__all__ = [
+    "LIST_TYPE",
+    "Collection",
+    "ColorOption",
+    "Invocation",
+    "JsonFlag",
+    "JsonlFlag",
+    "RecordsOption",
+    "StoreOption",
+    "app",
+    "command",
+    "registered",
+]
 
 P = ParamSpec("P")
 
@@ -32,12 +45,33 @@ RecordsOption = Annotated[
     str | None,
     typer.Option("--records", metavar="MODULE", help="A module of record types to declare; instead of TSTORE_RECORDS."),
 ]
+ColorOption = Annotated[
+    Color | None,
+    typer.Option("--color", help="Colours: auto is on a terminal, unless NO_COLOR is set.", show_default=False),
+]
 JsonFlag = Annotated[bool, typer.Option("--json", help="Print one JSON value.")]
 JsonlFlag = Annotated[bool, typer.Option("--jsonl", help="Print a JSON value per line; stored lines as they are.")]
 Collection = Annotated[str, typer.Argument(metavar="COLL", help="The collection, such as issues.", show_default=False)]
 
+LIST_TYPE: Final = "list-type"
+registered: Final[dict[str, Callable[..., None]]] = {}
+"""The functions behind the commands, by name."""
+
+
+class Commands(TyperGroup):
+    """The commands, and ``list-PLURAL`` for every record type."""
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:  # noqa: ANN401 - reason: some typers bring a click of their own
+        """Find the command that *args* begin with; ``list-loops`` is ``list-type loops``."""
+        name, *rest = args
+        if name.startswith("list-") and name not in self.commands:
+            args = [LIST_TYPE, name.removeprefix("list-"), *rest]
+        return super().resolve_command(ctx, args)
+
+
 app: Final = typer.Typer(
     name="tstore",
+    cls=Commands,
     add_completion=False,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
@@ -52,18 +86,20 @@ class Invocation(msgspec.Struct, kw_only=True, dict=True):
         store: What ``--store`` says.
         records: What ``--records`` says.
         form: What results look like; None leaves it to where they go.
+        color: What ``--color`` says.
         code: What the command ends with when it meets no error.
     """
 
     store: str | None = None
     records: str | None = None
     form: Form | None = None
+    color: Color | None = None
     code: ExitCode = ExitCode.OK
 
     @functools.cached_property
     def out(self) -> Output:
         """Where results go."""
-        return Output(self.form)
+        return Output(self.form, self.color or Color.AUTO)
 
     def place(self, *, create: bool = False, upwards: bool = True) -> Place:
         """Where the store is; see `find_store`."""
@@ -83,6 +119,15 @@ class Invocation(msgspec.Struct, kw_only=True, dict=True):
 
         return opened(self.place(create=create), create=create, records=self.record_types())
 
+    def open_or_rehearse(self, *, dry_run: bool) -> AbstractContextManager[Store]:
+        """The store, made when there is none; for a dry run then one that goes away."""
+        from taskstore_async.cli.opening import store_exists  # noqa: PLC0415 - reason: as in open
+        from taskstore_async.storage.store import Store  # noqa: PLC0415 - reason: as in open
+
+        if dry_run and not store_exists(self.place(create=True)):
+            return Store.temporary(records=self.record_types())
+        return self.open(create=True)
+
     def record_types(self) -> list[type[Record]]:
         """The record types of the module that ``--records`` or ``TSTORE_RECORDS`` names."""
         from taskstore_async.cli.opening import record_types  # noqa: PLC0415 - reason: as in open
@@ -90,12 +135,16 @@ class Invocation(msgspec.Struct, kw_only=True, dict=True):
         return record_types(self.records)
 
 
-def invocation_of(*, store: str | None, records: str | None, json: bool, jsonl: bool, above: Invocation) -> Invocation:
+def invocation_of(
+    *, store: str | None, records: str | None, json: bool, jsonl: bool, color: Color | None, above: Invocation
+) -> Invocation:
     """The options behind a command's name, and those before it (*above*) where there are none."""
     if json and jsonl:
         raise UsageError("--json and --jsonl contradict each other; leave one of them out")
     form = Form.JSON if json else Form.JSONL if jsonl else above.form
-    return Invocation(store=store or above.store, records=records or above.records, form=form)
+    return Invocation(
+        store=store or above.store, records=records or above.records, form=form, color=color or above.color
+    )
 
 
 def command(
@@ -112,6 +161,7 @@ def command(
         wrapper.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]  # reason: what inspect reads first
         wrapper.__annotations__ = {one.name: one.annotation for one in parameters}
         app.command(name, help=inspect.getdoc(function))(wrapper)
+        registered[name] = function
         return function
 
     return register
@@ -124,6 +174,7 @@ def _shared() -> Iterator[inspect.Parameter]:
         ("records", RecordsOption, None),
         ("json", JsonFlag, False),
         ("jsonl", JsonlFlag, False),
+        ("color", ColorOption, None),
     ):
         yield inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation)
 
@@ -136,11 +187,12 @@ def _run(
     records: str | None,
     json: bool,
     jsonl: bool,
+    color: Color | None,
     **own: Any,  # noqa: ANN401 - reason: typer has checked them against the function's signature
 ) -> None:
     """Run a command, and end with its exit code."""
-    with errors_as_exit_codes():
-        tstore = invocation_of(store=store, records=records, json=json, jsonl=jsonl, above=ctx.obj)
+    with errors_as_exit_codes(as_json=json or jsonl or ctx.obj.form in {Form.JSON, Form.JSONL}):
+        tstore = invocation_of(store=store, records=records, json=json, jsonl=jsonl, color=color, above=ctx.obj)
         function(tstore, **own)
         if tstore.code is not ExitCode.OK:
             raise typer.Exit(tstore.code)

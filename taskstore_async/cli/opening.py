@@ -6,9 +6,10 @@ import os
 import sys
 from contextlib import contextmanager
 from importlib import import_module
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeGuard
 
 from taskstore_async.cli.errors import UsageError, say
+from taskstore_async.cli.progress import ticking
 from taskstore_async.core.record import Record
 from taskstore_async.core.schedule import SyncConfig
 from taskstore_async.errors import NoStoreError
@@ -19,10 +20,11 @@ from taskstore_async.storage.store import Store
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Sequence
+    from pathlib import Path
 
     from taskstore_async.cli.finding import Place
 
-__all__ = ["opened", "record_types", "store_exists", "synced"]
+__all__ = ["is_record_type", "opened", "record_types", "require_store", "store_exists", "synced"]
 
 DEADLINE_S = 10.0
 
@@ -30,7 +32,9 @@ DEADLINE_S = 10.0
 @contextmanager
 def opened(place: Place, *, create: bool, records: Sequence[type[Record]]) -> Generator[Store, None, None]:
     """The store at *place*, for a block at whose end everything is in the journal."""
-    with Store.open(place.path, records=records, create=create, lock_timeout_s=DEADLINE_S) as store:
+    with ticking("reading the files"):  # all of them, in a fresh clone
+        store = Store.open(place.path, records=records, create=create, lock_timeout_s=DEADLINE_S)
+    with store:
         yield store
         for note in store.notes:
             say(f"note: {note}")
@@ -43,6 +47,18 @@ def store_exists(place: Place) -> bool:
     except NoStoreError:
         return False
     return True
+
+
+def require_store(path: Path) -> None:
+    """See that there is a store at *path*.
+
+    Raises:
+        NoStoreError: There is none.
+    """
+    try:
+        Directory.at(path, create=False)
+    except NoStoreError as error:
+        raise NoStoreError(error.path, "name a store, such as tstore backup makes") from error
 
 
 def record_types(module: str | None) -> list[type[Record]]:
@@ -63,13 +79,14 @@ def record_types(module: str | None) -> list[type[Record]]:
             f"the module {name} cannot be imported ({type(error).__name__}: {error}); --records takes a module's "
             f"dotted name, looked for in the working directory and among what is installed"
         ) from error
-    found = [one for one in vars(loaded).values() if _is_record_type(one)]
+    found = [one for one in vars(loaded).values() if is_record_type(one)]
     if not found:
         raise UsageError(f"the module {name} has no record type; it must define subclasses of Record with a collection")
     return found
 
 
-def _is_record_type(value: object) -> bool:
+def is_record_type(value: object) -> TypeGuard[type[Record]]:
+    """Whether *value* is a type of records that has a collection."""
     return isinstance(value, type) and issubclass(value, Record) and isinstance(getattr(value, "collection", None), str)
 
 

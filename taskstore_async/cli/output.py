@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+import os
+import re
 import shutil
 import sys
 from enum import StrEnum
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import msgspec
 
 from taskstore_async.cli.errors import say
-from taskstore_async.cli.text import escape, lay_out, tsv_cell
+from taskstore_async.cli.pager import page
+from taskstore_async.cli.text import escape, lay_out, tsv_cell, width_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-__all__ = ["Form", "Output", "cell_of"]
+__all__ = ["Color", "Form", "Output", "cell_of"]
 
+_MANY_BYTES: Final = 1 << 16  #: worth a write
 _encode = msgspec.json.Encoder(decimal_format="number").encode
 
 
@@ -29,17 +33,31 @@ class Form(StrEnum):
     JSONL = "jsonl"  #: a value per line
 
 
+class Color(StrEnum):
+    """Whether what a person reads has colours and styles."""
+
+    AUTO = "auto"  #: on a terminal, unless NO_COLOR is set or TERM is dumb
+    ALWAYS = "always"
+    NEVER = "never"
+
+
+_STYLE: Final = re.compile(r"\x1b\[[\d;]*m")
+
+
 class Output:
     """Where the results of one command go.
 
     Attributes:
         form: What they look like.
         terminal: stdout is a terminal: control characters of data are escaped, in every form.
+        styles: Colours and styles may be used.
     """
 
-    def __init__(self, form: Form | None) -> None:
+    def __init__(self, form: Form | None, color: Color = Color.AUTO) -> None:
         self.terminal = sys.stdout.isatty()
         self.form = form or (Form.PEOPLE if self.terminal else Form.TSV)
+        plain = bool(os.environ.get("NO_COLOR")) or os.environ.get("TERM") == "dumb" or not self.terminal
+        self.styles = color is Color.ALWAYS or (color is Color.AUTO and not plain)
 
     @property
     def for_programs(self) -> bool:
@@ -52,8 +70,15 @@ class Output:
         return self.form is Form.PEOPLE
 
     def lines(self, lines: Iterable[str]) -> None:
-        """Print *lines*, escaped where they are seen."""
-        self._write("".join(f"{escape(line) if self.terminal else line}\n" for line in lines).encode(errors="replace"))
+        """Print *lines*, escaped where they are seen; for people a screen at a time."""
+        shown = [f"{escape(line) if self.terminal else line}\n" for line in lines]
+        if not (self.is_for_people and page("".join(shown), len(shown))):
+            self._write("".join(shown).encode(errors="replace"))
+
+    def styled(self, lines: Iterable[str]) -> None:
+        """Print lines for a terminal whose data is escaped, and whose styles are meant, where there may be any."""
+        text = "".join(f"{line}\n" for line in lines)
+        self._write((text if self.styles else _STYLE.sub("", text)).encode(errors="replace"))
 
     def value(self, value: object) -> None:
         """Print one value as JSON."""
@@ -71,6 +96,16 @@ class Output:
         """Print stored lines with the bytes that they have: as a list, or one per line."""
         self._many(list(raws))
 
+    def pieces(self, pieces: Iterable[bytes]) -> None:
+        """Print pieces of one text, such as an export, as they come."""
+        waiting = bytearray()
+        for piece in pieces:
+            waiting += escape(piece.decode(errors="replace"), keep="\t\n").encode() if self.terminal else piece
+            if len(waiting) > _MANY_BYTES:
+                self._write(bytes(waiting))
+                waiting.clear()
+        self._write(bytes(waiting))
+
     def rows(self, header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
         """Print a table: laid out with its header for people, if there are rows; else as TSV without one."""
         if self.form is Form.PEOPLE:
@@ -86,10 +121,12 @@ class Output:
         if self.form is not Form.PEOPLE:
             self.rows((), facts)
             return
-        wide = max((len(name) for name, _ in facts), default=0)
-        for name, text in facts:
+        names = [escape(name) for name, _ in facts]
+        wide = max(map(width_of, names), default=0)
+        for name, (_, text) in zip(names, facts, strict=True):
             first, *more = text.split("\n")
-            self.lines([f"{name:{wide}}  {first}", *(f"{'':{wide}}  {line}" for line in more)])
+            space = " " * (wide - width_of(name))
+            self.lines([f"{name}{space}  {first}", *(f"{'':{wide}}  {line}" for line in more)])
 
     def words(self, message: str) -> None:
         """Tell a person what was done, on stderr."""

@@ -7,18 +7,21 @@ from zlib import crc32
 
 import typer
 
-from taskstore_async.cli.columns import cell, columns_for_people, columns_for_programs, row_of
+from taskstore_async.cli.columns import cell, columns_for_people, columns_for_programs, fields_of, row_of
 from taskstore_async.cli.errors import UsageError
 from taskstore_async.cli.filters import parse_assignments, parse_filter
 from taskstore_async.cli.invocation import Collection, Invocation, command
+from taskstore_async.cli.kinds import located
 from taskstore_async.cli.text import human_count
 from taskstore_async.core.names import check_collection
-from taskstore_async.errors import AmbiguousIdError, NotFoundError, StaleWriteError
+from taskstore_async.errors import NotFoundError, StaleWriteError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from taskstore_async.core.document import Document
+    from taskstore_async.storage.description import Explanation
+    from taskstore_async.storage.rehearsal import Doomed
     from taskstore_async.storage.rows import Found
     from taskstore_async.storage.store import Store
 
@@ -53,9 +56,10 @@ def list_records(
     ] = None,
     limit: Annotated[int | None, typer.Option(min=0, metavar="N", help="At most so many.")] = None,
     offset: Annotated[int, typer.Option(min=0, metavar="N", help="Without the first so many.", show_default=False)] = 0,
-    fields: Annotated[
-        str | None, typer.Option(metavar="NAME,NAME", help="These columns, in a table and in TSV.")
-    ] = None,
+    fields: Annotated[str | None, typer.Option(metavar="NAME,NAME", help="These fields alone, in this order.")] = None,
+    explain: Annotated[
+        bool, typer.Option("--explain", help="Tell which index would answer, and list nothing.")
+    ] = False,
 ) -> None:
     """List the records of a collection.
 
@@ -67,20 +71,38 @@ def list_records(
     """
     conditions = [parse_filter(text) for text in filters or ()]
     with tstore.open() as store:
+        if explain:
+            _print_explanation(tstore, store.explain(collection, *conditions, order_by=sort))
+            return
         found = store.lines(collection, *conditions, order_by=sort, limit=limit, offset=offset)
         if not found:
-            _say_if_unknown(tstore, store, collection)
-        if tstore.out.for_programs:
-            tstore.out.stored_many(one.raw for one in found)
-        else:
-            _print_rows(tstore, store, collection, found, fields)
+            say_if_unknown(tstore, store, collection)
+        print_rows(tstore, store, collection, found, fields)
 
 
-def _print_rows(tstore: Invocation, store: Store, collection: str, found: Sequence[Found], fields: str | None) -> None:
+def print_rows(
+    tstore: Invocation, store: Store, collection: str, found: Sequence[Found], fields: str | None = None
+) -> None:
+    """Print records in the form that was asked for: stored lines for programs, else a row each.
+
+    Args:
+        tstore: Says the form.
+        store: Knows what the collection declares.
+        collection: Where they stand.
+        found: The records.
+        fields: The fields, with commas between; None leaves them to the form.
+    """
+    wanted = None if fields is None else [name.strip() for name in fields.split(",") if name.strip()]
+    if tstore.out.for_programs and wanted is None:
+        tstore.out.stored_many(one.raw for one in found)
+        return
     declaration = store.declaration(collection)
+    if tstore.out.for_programs:
+        tstore.out.values(fields_of(one, wanted or (), declaration) for one in found)
+        return
     people = tstore.out.is_for_people
-    if fields is not None:
-        columns = [name.strip() for name in fields.split(",") if name.strip()]
+    if wanted is not None:
+        columns = wanted
     elif people:
         columns = columns_for_people(found, declaration)
     else:
@@ -90,7 +112,23 @@ def _print_rows(tstore: Invocation, store: Store, collection: str, found: Sequen
         tstore.out.words(human_count(len(found), "record"))
 
 
-def _say_if_unknown(tstore: Invocation, store: Store, collection: str) -> None:
+def _print_explanation(tstore: Invocation, found: Explanation) -> None:
+    if tstore.out.for_programs:
+        tstore.out.value(found)
+        return
+    ordered = {"index": "by the index", "sort": "sorted", "python": "sorted, by a field without an index"}
+    tstore.out.facts(
+        [
+            ("index", found.index or "none: every record is looked at"),
+            ("records", str(found.records)),
+            *(("checked one by one", one) for one in found.checked),
+            ("order", ordered[found.sorted_by]),
+            *(("plan", step) for step in found.plan),
+        ]
+    )
+
+
+def say_if_unknown(tstore: Invocation, store: Store, collection: str) -> None:
     """An absent collection is an empty one; a person who mistyped its name is told all the same."""
     names = [one.name for one in store.collections()]
     if collection not in names:
@@ -105,23 +143,24 @@ def get(tstore: Invocation, collection: Collection, record_id: RecordId) -> None
     Example: tstore get issues bd-7
     """
     with tstore.open() as store:
-        tstore.out.stored([_line(store, collection, store.resolve(collection, record_id))])
+        tstore.out.stored([_line(store, collection, _resolved(tstore, store, collection, record_id))])
 
 
 @command("show")
 def show(
     tstore: Invocation,
-    first: Annotated[str, typer.Argument(metavar="[COLL] ID", help="The collection, unless the id tells; and the id.")],
+    first: Annotated[str, typer.Argument(metavar="[TYPE] ID", help="The type, unless the id tells; and the id.")],
     second: Annotated[str | None, typer.Argument(metavar="", hidden=True)] = None,
 ) -> None:
     """Show a record, field by field; in a pipe a field per line, name and value with a tab between.
 
-    Without a collection the id, or the beginning of it, is looked for in all of them.
+    Without a collection the id, or the beginning of it, is looked for in all of them. A collection may be named in the
+    singular too, and prd, ts and exec are short for three of them.
 
     Example: tstore show bd-7
     """
     with tstore.open() as store:
-        collection, record_id = _find(store, first) if second is None else (first, store.resolve(first, second))
+        collection, record_id = located(tstore, store, first, second)
         raw = _line(store, collection, record_id)
         if tstore.out.for_programs:
             tstore.out.stored([raw])
@@ -133,23 +172,6 @@ def show(
                 *((name, cell(name, value, people=tstore.out.is_for_people)) for name, value in document.items()),
             ]
         )
-
-
-def _find(store: Store, prefix: str) -> tuple[str, str]:
-    """The collection and the id of the one record whose id *prefix* is, or else begins."""
-    near: list[tuple[str, str]] = []
-    for collection in (one.name for one in store.collections()):
-        try:
-            near.append((collection, store.resolve(collection, prefix)))
-        except NotFoundError:
-            continue
-    exact = [one for one in near if one[1] == prefix]
-    found = exact or near
-    if len(found) > 1:
-        raise AmbiguousIdError("all collections", prefix, tuple("/".join(one) for one in found))
-    if not found:
-        raise NotFoundError("(any collection)", prefix)
-    return found[0]
 
 
 @command("create")
@@ -208,7 +230,7 @@ def update(
     if "id" in fields:
         raise UsageError("a record's id never changes; create a record with the new id, and delete this one")
     with tstore.open() as store:
-        found_id = store.resolve(collection, record_id)
+        found_id = _resolved(tstore, store, collection, record_id)
         document = _document(store, collection, found_id)
         if if_updated_at is not None and document.updated_at != if_updated_at:
             raise StaleWriteError(collection, found_id, expected_at=if_updated_at, actual_at=document.updated_at)
@@ -228,13 +250,21 @@ def delete(
         list[str],
         typer.Argument(metavar="ID...", help="The records' ids, or the beginnings of them.", show_default=False),
     ],
+    *,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only tell what would go.")] = False,
 ) -> None:
     """Delete records, all of them or none, and what the declarations say goes with them.
 
-    Example: tstore delete issues bd-7 bd-8
+    With --dry-run, in a pipe: what becomes of a record, and which.
+
+    Example: tstore delete issues bd-7 bd-8 --dry-run
     """
     with tstore.open() as store:
-        found = list(dict.fromkeys(store.resolve(collection, one) for one in record_ids))
+        found = list(dict.fromkeys(_resolved(tstore, store, collection, one) for one in record_ids))
+        if dry_run:
+            doomed = store.rehearse_delete(collection, found)
+            _print_doomed(tstore, doomed)
+            return
         with store.batch() as batch:
             for record_id in found:
                 batch.delete(collection, record_id)
@@ -243,6 +273,23 @@ def delete(
     else:
         for record_id in found:
             tstore.out.words(f"deleted {collection}/{record_id}")
+
+
+def _print_doomed(tstore: Invocation, doomed: Sequence[Doomed]) -> None:
+    if tstore.out.for_programs:
+        tstore.out.values(doomed)
+        return
+    tstore.out.rows(("what", "record"), [(one.kind, f"{one.collection}/{one.id}") for one in doomed])
+    tstore.out.words("nothing was written: this is what would be")
+
+
+def _resolved(tstore: Invocation, store: Store, collection: str, prefix: str) -> str:
+    """The id that *prefix* begins; a person who mistyped the collection's name is told."""
+    try:
+        return store.resolve(collection, prefix)
+    except NotFoundError:
+        say_if_unknown(tstore, store, collection)
+        raise
 
 
 def _line(store: Store, collection: str, record_id: str) -> bytes:

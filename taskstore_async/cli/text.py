@@ -8,18 +8,31 @@ from typing import TYPE_CHECKING, Final
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-__all__ = ["clip", "escape", "human_bytes", "human_count", "human_time", "lay_out", "tsv_cell", "width_of"]
+__all__ = [
+    "clip",
+    "escape",
+    "human_bytes",
+    "human_count",
+    "human_duration",
+    "human_time",
+    "lay_out",
+    "tsv_cell",
+    "width_of",
+]
 
 # What moves a cursor, colours, rings, or turns the direction of the text around: C0, delete, C1, the separators that
 # end a line, and the marks that embed, override and isolate a direction.
 _UNSAFE: Final = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 _SHORT: Final = {"\n": "\\n", "\t": "\\t", "\r": "\\r"}
 _TSV: Final = {"\\": "\\\\", **_SHORT}
+_JOINING: Final = frozenset(map(chr, range(0x1160, 0x1200)))  #: vowels and finals of Korean: they join their initial
 _GAP: Final = 2  #: columns between columns
 _LEAST: Final = 12  #: a column that has to be narrower than this, and than its content, is left out
 _MOST: Final = 40  #: wider only where there is room left
 _UNITS: Final = ("KiB", "MiB", "GiB", "TiB")
 _KIBI: Final = 1024
+_SECOND_MS: Final = 999.5  #: from here on it would be rounded to 1000 ms
+_MINUTE_MS: Final = 59_950  #: from here on it would be rounded to 60.0 s
 
 
 def escape(text: str, *, keep: str = "") -> str:
@@ -51,7 +64,7 @@ def width_of(text: str) -> int:
 def _width_of_character(character: str) -> int:
     import unicodedata  # noqa: PLC0415 - reason: a large table that most output does not need
 
-    if unicodedata.category(character) in {"Mn", "Me", "Cf"}:
+    if unicodedata.category(character) in {"Mn", "Me", "Cf"} or character in _JOINING:
         return 0
     return 2 if unicodedata.east_asian_width(character) in "WF" else 1
 
@@ -128,6 +141,21 @@ def human_bytes(size: int) -> str:
 def human_count(count: int, noun: str) -> str:
     """A number of things: ``"1 record"``, ``"2,000 records"``."""
     return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
+
+
+def human_duration(duration_ms: float) -> str:
+    """A duration for people: ``"350 ms"``, ``"4.2 s"``, ``"2 m 05 s"``, ``"3 h 07 m"``, ``"2 d 04 h"``."""
+    if duration_ms < _SECOND_MS:
+        return f"{round(duration_ms)} ms"
+    if duration_ms < _MINUTE_MS:
+        return f"{duration_ms / 1_000:.1f} s"
+    seconds = round(duration_ms / 1_000)
+    minutes, seconds = divmod(seconds, 60)
+    hours, minutes = divmod(minutes, 60)
+    days, hours = divmod(hours, 24)
+    if days:
+        return f"{days:,} d {hours:02} h"
+    return f"{hours} h {minutes:02} m" if hours else f"{minutes} m {seconds:02} s"
 
 
 def human_time(at_ms: int | None) -> str:

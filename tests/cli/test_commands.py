@@ -403,6 +403,7 @@ class TestImport:
     def test_stdin_needs_a_name(self, tstore: Tstore, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b'{"id":"a"}\n')))
         assert tstore("import", "-").code == 2
+        sys.stdin.seek(0)
         assert json.loads(tstore("import", "-", "-c", "plans", "--json").out)["taken"] == 1
 
     def test_a_mistyped_collection_makes_no_store(self, tstore: Tstore, folder: Path) -> None:

@@ -63,6 +63,12 @@ class TestImports:
             ["collections"],
             ["stats", "--json"],
             ["info"],
+            ["list", "issues", "--explain"],
+            ["log", "issues", "a"],
+            ["query", "SELECT id FROM issues"],
+            ["indexes", "issues"],
+            ["describe", "a"],
+            ["conflicts"],
             ["list", "--help"],
             ["--version"],
         ],
@@ -81,7 +87,7 @@ class TestImports:
         )
         assert result.returncode == 0, result.stderr
         loaded = set(result.stdout.partition("\n--")[2].split())
-        assert "taskstore_async.cli.app" in loaded
+        assert "taskstore_async.cli.running" in loaded
         assert loaded & UNWANTED == set()
         if words[-1] in {"--help", "--version"}:
             assert "sqlite3" not in loaded

@@ -54,7 +54,10 @@ class TestEscaping:
 class TestWidth:
     """Wide characters take two columns, combining ones none."""
 
-    @pytest.mark.parametrize(("text", "width"), [("", 0), ("abc", 3), ("日本", 4), ("e\u0301", 1), ("ß", 1), ("👍", 2)])
+    @pytest.mark.parametrize(
+        ("text", "width"),
+        [("", 0), ("abc", 3), ("日本", 4), ("e\u0301", 1), ("\u1112\u1161\u11ab", 2), ("ß", 1), ("👍", 2)],
+    )
     def test_width(self, text: str, width: int) -> None:
         assert width_of(text) == width
 
