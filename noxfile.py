@@ -50,7 +50,47 @@ def types(session: nox.Session) -> None:
 
 
 @nox.session(python=PYTHONS[0])
+def bench(session: nox.Session) -> None:
+    """Run the benchmarks' full profile, and write docs/performance.md; with words, what they say instead."""
+    session.install("-e", ".[dev,bench]")
+    full = ["--profile", "full", "--json", "benchmarks/report.json", "--page", "docs/performance.md"]
+    session.run("python", "-m", "benchmarks", *(session.posargs or full))
+
+
+@nox.session(python=PYTHONS[0])
 def docs(session: nox.Session) -> None:
     """Run every example in README.md and docs/, and follow every link between them."""
     install(session)
     session.run("pytest", "tests/test_docs.py", *session.posargs)
+
+
+@nox.session(python=PYTHONS[0])
+def scale(session: nox.Session) -> None:
+    """Hold the answers about ten thousand runs with a hundred thousand tasks to those of a naive script."""
+    install(session)
+    session.run("pytest", "tests/tracker/test_scale.py", *session.posargs, env={"TSTORE_TEST_RUNS": "10000"})
+
+
+@nox.session(python=PYTHONS[0])
+def soak(session: nox.Session) -> None:
+    """Do everything at once for about ten minutes, and see that memory, descriptors, threads and the log stay flat."""
+    install(session)
+    patient = ["-o", "faulthandler_timeout=3600"]
+    session.run("pytest", *patient, "tests/crash/test_soak.py", *session.posargs, env={"TASKSTORE_SOAK_ROUNDS": "3000"})
+
+
+@nox.session(python=PYTHONS[0])
+def crash(session: nox.Session) -> None:
+    """Kill 3,000 processes and 50 at each failpoint, fail 500 runs, cut power 2,000 times, find the planted bugs."""
+    install(session)
+    long = {
+        "TASKSTORE_KILLS": "3000",
+        "TASKSTORE_FAILPOINT_KILLS": "50",
+        "TASKSTORE_FAULTS": "500",
+        "TASKSTORE_CUTS": "2000",
+        "TASKSTORE_FUZZ": "100000",
+    }
+    patient = ["-o", "faulthandler_timeout=14400"]
+    session.run("pytest", *patient, "tests/crash", "tests/faults", "tests/hostile", *session.posargs, env=long)
+    planted = {"TASKSTORE_PLANTED": "1"}
+    session.run("pytest", *patient, "tests/crash/test_planted.py", *session.posargs, env=planted)
