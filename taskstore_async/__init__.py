@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from taskstore_async.actor.manager import StateManager
-    from taskstore_async.core.change import Change, ChangeKind
+    from taskstore_async.core.change import Change, ChangeKind, Origin
     from taskstore_async.core.graph import Graph
     from taskstore_async.core.ids import text_id
     from taskstore_async.core.query import (
@@ -118,6 +118,7 @@ __all__ = [
     "NoRevisionError",
     "NoStoreError",
     "NotFoundError",
+    "Origin",
     "QueryTimeoutError",
     "ReadFailedError",
     "Record",
@@ -164,6 +165,7 @@ _HOMES = {
     **dict.fromkeys(_RECORDS.split(), "taskstore_async.core.record"),
     "Change": "taskstore_async.core.change",
     "ChangeKind": "taskstore_async.core.change",
+    "Origin": "taskstore_async.core.change",
     "Durability": "taskstore_async.core.schedule",
     "Graph": "taskstore_async.core.graph",
     "Lease": "taskstore_async.storage.store",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import secrets
+import os
 import time
 
 from taskstore_async.core.ids import make_id
@@ -21,7 +21,7 @@ def new_id(prefix: str = "") -> str:
     Args:
         prefix: What the id is of, such as ``"plan"``. A hyphen is put behind it.
     """
-    return make_id(prefix, now_ms(), secrets.token_bytes(10))
+    return make_id(prefix, now_ms(), os.urandom(10))  # as `secrets` does, which takes 4 ms to load
 
 
 class Clock:

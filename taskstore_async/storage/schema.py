@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import re
-import secrets
 import sqlite3
 import stat
 from typing import TYPE_CHECKING
@@ -71,7 +70,7 @@ def create_tables(db: sqlite3.Connection) -> None:
     db.executescript(_TABLES)
     db.execute(f"PRAGMA user_version = {SCHEMA}")
     db.execute(f"PRAGMA application_id = {APPLICATION_ID}")
-    db.execute("INSERT INTO meta VALUES ('index_id', ?)", (secrets.token_hex(8),))
+    db.execute("INSERT INTO meta VALUES ('index_id', ?)", (os.urandom(8).hex(),))
     db.execute("INSERT INTO meta VALUES ('tables', 0)")
     db.execute("INSERT INTO meta VALUES ('token', 0)")
     db.execute("INSERT INTO meta VALUES ('low', 0)")  # no own log row at or below it is unflushed, of any collection
