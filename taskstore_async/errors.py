@@ -509,10 +509,11 @@ class WriteFailedError(TaskStoreError):
     """The index could not be written; everything was rolled back."""
 
     def __init__(self, path: str, reason: str) -> None:
-        super().__init__(
-            f"{path} could not be written ({reason}); nothing was changed: make room or mend what stands in the way, "
-            f"then try again"
+        locked = reason.endswith("is locked")
+        advice = (
+            "wait for the program that holds it, or end it" if locked else "make room or mend what stands in the way"
         )
+        super().__init__(f"{path} could not be written ({reason}); nothing was changed: {advice}, then try again")
         self.path = path
         self.reason = reason
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import math
 from typing import TYPE_CHECKING, Final, TypeVar
 
@@ -16,6 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from taskstore_async.actor.measures import Measures
+    from taskstore_async.actor.trouble import Trouble
     from taskstore_async.actor.worker import Worker
     from taskstore_async.core.schedule import SyncConfig
     from taskstore_async.storage.engine import Engine
@@ -23,8 +23,9 @@ if TYPE_CHECKING:
 
 __all__ = ["Flusher", "Sentry"]
 
-_logger = logging.getLogger(__name__)
 T = TypeVar("T")
+_FLUSHING: Final = "a background flush"
+_LOOKING: Final = "looking at the files"
 _RETRY_MS: Final = (100.0, 500.0, 2_000.0, 10_000.0)
 _GIT_RETRY_MS: Final = 100.0
 _SOON_MS: Final = 1.0  #: a timer may go off a little early
@@ -38,12 +39,14 @@ class Flusher:
         worker: The thread of the engine.
         config: What quiet and late mean.
         measures: Where it counts.
+        trouble: Told of a flush that failed and has no caller.
     """
 
-    def __init__(self, worker: Worker[Engine], config: SyncConfig, measures: Measures) -> None:
+    def __init__(self, worker: Worker[Engine], config: SyncConfig, measures: Measures, trouble: Trouble) -> None:
         self.schedule = FlushSchedule(config)
         self._worker = worker
         self._measures = measures
+        self._trouble = trouble
         self._woken = Event()
         self._failures = 0
         self._late_ms = math.inf  # the oldest of what failed flushes have left
@@ -89,6 +92,7 @@ class Flusher:
             raise
         self._failures = 0
         self._late_ms = math.inf
+        self._trouble.over(_FLUSHING)
         self._measures.flushes.append(_now_ms() - begun_ms)
         return done
 
@@ -107,11 +111,7 @@ class Flusher:
             try:
                 await self.flush()
             except TaskStoreError as error:
-                _logger.warning(
-                    "a background flush failed, and is tried again: %s",
-                    error,
-                    extra={"error_class": type(error).__name__, "waiting": self.schedule.waiting},
-                )
+                self._trouble.met(_FLUSHING, error)
 
     def _failed(self, error: Exception, waiting: int, oldest_ms: float) -> None:
         retry_ms = _RETRY_MS[min(self._failures, len(_RETRY_MS) - 1)]
@@ -127,14 +127,17 @@ class Sentry:
     Args:
         worker: The thread of the engine.
         measures: Where it counts.
+        trouble: Told of a look that failed.
         moved: Called after a look; something may have changed.
     """
 
-    def __init__(self, worker: Worker[Engine], measures: Measures, *, moved: Callable[[], None]) -> None:
+    def __init__(
+        self, worker: Worker[Engine], measures: Measures, trouble: Trouble, *, moved: Callable[[], None]
+    ) -> None:
         self._worker = worker
         self._measures = measures
+        self._trouble = trouble
         self._moved = moved
-        self._told = ""
 
     async def run(self) -> None:
         """Look, until cancelled."""
@@ -147,20 +150,11 @@ class Sentry:
                 if await self._worker.run(poller):
                     pause_s = SECOND_LOOK_S
             except TaskStoreError as error:
-                self._failed(error)
+                self._measures.failed(error)
+                self._trouble.met(_LOOKING, error)
             else:
-                self._told = ""
+                self._trouble.over(_LOOKING)
             self._moved()
-
-    def _failed(self, error: TaskStoreError) -> None:
-        self._measures.failed(error)
-        if str(error) != self._told:  # twice a second would be twice a second too often
-            self._told = str(error)
-            _logger.warning(
-                "looking at the files failed, and is tried again: %s",
-                error,
-                extra={"error_class": type(error).__name__},
-            )
 
 
 def _now_ms() -> float:

@@ -14,6 +14,7 @@ from taskstore_async.actor.flusher import Flusher, Sentry
 from taskstore_async.actor.measures import ManagerStats, Measures, latency
 from taskstore_async.actor.readers import Readers
 from taskstore_async.actor.reading import Reading
+from taskstore_async.actor.trouble import Trouble
 from taskstore_async.actor.watch import Bell
 from taskstore_async.actor.worker import Worker
 from taskstore_async.actor.writer import Writer
@@ -57,14 +58,22 @@ class StateManager(Reading, Writing):
     """
 
     def __init__(
-        self, worker: Worker[Engine], config: SyncConfig, registry: Registry, durability: Durability, queue_max: int
+        self,
+        worker: Worker[Engine],
+        config: SyncConfig,
+        registry: Registry,
+        durability: Durability,
+        queue_max: int,
+        *,
+        on_trouble: Callable[[TaskStoreError], object] | None = None,
     ) -> None:
         self._worker = worker
         self._durability = durability
         self._measures = Measures()
         self._bell = Bell()
         self._wanted = {one.collection: one for one in registry.declarations}
-        self._flusher = Flusher(worker, config, self._measures)
+        self._trouble = Trouble(on_trouble)
+        self._flusher = Flusher(worker, config, self._measures, self._trouble)
         self._writer = Writer(worker, self._measures, wrote=self._wrote, queue_max=queue_max)
         self._readers = Readers(self._measures, fallback=self._ask_engine)
         self._body, self._background = CancelScope(), CancelScope()
@@ -85,6 +94,7 @@ class StateManager(Reading, Writing):
         create: bool = True,
         lock_timeout_s: float = 10.0,
         queue_max: int = _QUEUE,
+        on_trouble: Callable[[TaskStoreError], object] | None = None,
     ) -> AsyncGenerator[Self]:
         """Open the store at *path* for the length of an ``async with`` block.
 
@@ -100,6 +110,9 @@ class StateManager(Reading, Writing):
             lock_timeout_s: Seconds a transaction, a flush and leaving may wait for other processes.
             queue_max: So many changes wait for the writer; further callers wait for a place, which leaving may refuse
                 them. > 0.
+            on_trouble: Called with what goes wrong in the background, where no caller learns of it: a flush, or a look
+                at the files. It is tried again by itself, and told once for as long as it stays the same. None logs a
+                warning.
 
         Raises:
             NoStoreError: There is none, and *create* is false.
@@ -126,7 +139,7 @@ class StateManager(Reading, Writing):
             durability=durability,
         )
         worker = await Worker[Engine].start(make, Engine.abandon, name="taskstore engine")
-        manager = cls(worker, config, registry, durability, queue_max)
+        manager = cls(worker, config, registry, durability, queue_max, on_trouble=on_trouble)
         error: BaseException | None = None
         try:
             await manager._start()
@@ -172,11 +185,7 @@ class StateManager(Reading, Writing):
             try:
                 await self._flusher.flush()
             except TaskStoreError as error:
-                _logger.warning(
-                    "what waited could not be flushed, and is tried again: %s",
-                    error,
-                    extra={"store": str(self.path), "error_class": type(error).__name__},
-                )
+                self._trouble.met("flushing what was left", error)
         await self._readers.start(index, guard, count=_READERS)
 
     async def _make_changes(self) -> None:
@@ -194,7 +203,7 @@ class StateManager(Reading, Writing):
 
     async def _work(self) -> None:
         """Run what goes on in the background."""
-        sentry = Sentry(self._worker, self._measures, moved=self._bell.ring)
+        sentry = Sentry(self._worker, self._measures, self._trouble, moved=self._bell.ring)
         with self._background:
             async with create_task_group() as tasks:
                 tasks.start_soon(self._guarded, self._flusher.run)

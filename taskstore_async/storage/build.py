@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import sqlite3
 import time
@@ -64,10 +65,15 @@ class Opened(msgspec.Struct):
     note: str = ""
 
 
-def open_or_build(directory: Directory, *, now_ms: Callable[[], int]) -> Opened:
+def open_or_build(directory: Directory, *, now_ms: Callable[[], int], busy_s: float = math.inf) -> Opened:
     """Open the directory's index; when it is missing or cannot be used, build a new one. Under store.lock.
 
     One that cannot be used keeps its bytes under another name, and what it had not flushed goes into the new one.
+
+    Args:
+        directory: The store.
+        now_ms: The clock.
+        busy_s: As for `schema.connect`.
 
     Raises:
         OSError: A file cannot be made.
@@ -84,7 +90,7 @@ def open_or_build(directory: Directory, *, now_ms: Callable[[], int]) -> Opened:
     if not (directory.index.is_file() and os.access(directory.index, os.R_OK | os.W_OK)):
         return replace_index(directory, "it is no file that can be read and written", now_ms=now_ms)
     try:
-        index = open_index(directory.index, now_ms=now_ms)
+        index = open_index(directory.index, now_ms=now_ms, busy_s=busy_s)
         try:
             index.catch_up()
         except BaseException:

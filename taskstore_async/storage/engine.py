@@ -214,7 +214,7 @@ class Engine:
         return reader
 
     def _open_reader(self) -> Reader:
-        reader = Reader.open(self.directory.index, guard=self.guard)
+        reader = Reader.open(self.directory.index, guard=self.guard, busy_s=self._deadline_s)
         self._note_mode(reader.db)
         return reader
 
@@ -320,8 +320,11 @@ class Engine:
         if index is not None and not index.is_current:
             index = self._rescue(index)
         if index is None:
-            index = self._opened_index(build.open_or_build(self.directory, now_ms=process_clock))
+            index = self._opened_index(self._open_or_build())
         return index
+
+    def _open_or_build(self) -> build.Opened:
+        return build.open_or_build(self.directory, now_ms=process_clock, busy_s=self._deadline_s)
 
     def _opened_index(self, opened: build.Opened) -> Index:
         if opened.note:
@@ -363,7 +366,7 @@ class Engine:
             lost.recount()
             self._broke(error)
         outbox = build.outbox_of(lost)
-        opened = build.open_or_build(self.directory, now_ms=process_clock)
+        opened = self._open_or_build()
         try:
             if outbox:
                 opened.index.catch_up()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import sqlite3
 import time
@@ -311,13 +312,13 @@ def file_of(path: Path) -> tuple[int, int] | None:
     return status.st_dev, status.st_ino
 
 
-def open_index(path: Path, *, now_ms: Callable[[], int]) -> Index:
-    """Open the index at *path* for writing, as it is.
+def open_index(path: Path, *, now_ms: Callable[[], int], busy_s: float = math.inf) -> Index:
+    """Open the index at *path* for writing, as it is; *busy_s* is as for `schema.connect`.
 
     Raises:
         sqlite3.DatabaseError: It is none of ours, damaged, or of another schema.
     """
-    db = schema.connect(path, writable=True)
+    db = schema.connect(path, writable=True, busy_s=busy_s)
     try:
         schema.require_ours(db)
         return Index(db, path, now_ms=now_ms)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sqlite3
 from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING, Concatenate, ParamSpec, TypeVar
@@ -58,13 +59,19 @@ class Reader:
             self._collections = catalogue.load(db)
 
     @classmethod
-    def open(cls, path: Path, *, guard: Callable[[], AbstractContextManager[object]] = nullcontext) -> Reader:
-        """Open the index at *path* for reading.
+    def open(
+        cls,
+        path: Path,
+        *,
+        guard: Callable[[], AbstractContextManager[object]] = nullcontext,
+        busy_s: float = math.inf,
+    ) -> Reader:
+        """Open the index at *path* for reading; *busy_s* is as for `schema.connect`.
 
         Raises:
             sqlite3.DatabaseError: There is none, or none that can be used.
         """
-        db = schema.connect(path, writable=False)
+        db = schema.connect(path, writable=False, busy_s=busy_s)
         try:
             return cls(db, path, guard=guard)
         except BaseException:

@@ -6,6 +6,7 @@ another ``SCHEMA`` is set aside and built anew.
 
 from __future__ import annotations
 
+import math
 import os
 import re
 import sqlite3
@@ -111,10 +112,16 @@ def _require_regular(path: Path) -> None:
             raise sqlite3.DatabaseError(f"{os.path.basename(name)} is no regular file")  # noqa: PTH119 - reason: text
 
 
-def connect(path: Path | None, *, writable: bool, create: bool = False) -> sqlite3.Connection:
+def connect(path: Path | None, *, writable: bool, create: bool = False, busy_s: float = math.inf) -> sqlite3.Connection:
     """Open the index at *path* (None: in memory) in autocommit mode, for any one thread at a time.
 
     A connection that can write is opened and closed under store.lock, because closing the last one checkpoints.
+
+    Args:
+        path: The file.
+        writable: Whether it may write.
+        create: Make the file when there is none.
+        busy_s: Seconds that a statement waits for programs that know nothing of store.lock; `BUSY_S` at most.
 
     Raises:
         sqlite3.DatabaseError: There is none, or something that is no file.
@@ -124,8 +131,9 @@ def connect(path: Path | None, *, writable: bool, create: bool = False) -> sqlit
     else:
         _require_regular(path)
         mode = "rwc" if create else "rw" if writable else "ro"
+        wait_s = min(busy_s, BUSY_S)
         uri = f"file:{quote(str(path))}?mode={mode}"
-        db = sqlite3.connect(uri, uri=True, isolation_level=None, check_same_thread=False, timeout=BUSY_S)
+        db = sqlite3.connect(uri, uri=True, isolation_level=None, check_same_thread=False, timeout=wait_s)
     try:
         db.execute("PRAGMA cache_size = -16384")
         if writable:

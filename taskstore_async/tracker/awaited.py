@@ -50,7 +50,8 @@ class RunTracker(Tracking):
     def __init__(self, root: AnyPath, tasks: TaskGroup, *, durability: Durability) -> None:
         super().__init__(root, Ledger())
         self._durability = durability
-        self._store = StoreTask(self._opened, self._ledger, Health(self._root, self._ledger), tasks)
+        self._health = Health(self._root, self._ledger)
+        self._store = StoreTask(self._opened, self._ledger, self._health, tasks)
         self._left = False
 
     @classmethod
@@ -293,7 +294,11 @@ class RunTracker(Tracking):
 
     def _opened(self) -> AbstractAsyncContextManager[StateManager]:
         return StateManager.open(
-            self._root, records=RECORDS, durability=self._durability, lock_timeout_s=LOCK_TIMEOUT_S
+            self._root,
+            records=RECORDS,
+            durability=self._durability,
+            lock_timeout_s=LOCK_TIMEOUT_S,
+            on_trouble=lambda error: self._health.mention(str(error)),
         )
 
     async def _leave(self) -> None:

@@ -125,12 +125,16 @@ class Ledger:
         """Whether the store does not take what is recorded."""
         return self._reason is not None
 
-    def failed(self, reason: str) -> bool:
-        """The store did not take something; returns whether a person is to be told: once in a tracker's life."""
+    def failed(self, reason: str) -> None:
+        """The store did not take something."""
         with self._lock:
             self._reason = reason
+
+    def told_before(self) -> bool:
+        """Whether a person has been told; that is done once in a tracker's life, by whoever hears False."""
+        with self._lock:
             told, self._told = self._told, True
-        return not told
+        return told
 
     def recovered(self) -> None:
         """The store takes what is recorded."""

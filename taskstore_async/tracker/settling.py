@@ -21,7 +21,7 @@ __all__ = ["LATE", "LOCK_TIMEOUT_S", "PATIENCE_S", "Health", "is_mistake", "sett
 _logger = logging.getLogger(__name__)
 
 PATIENCE_S: Final = 0.9  #: no call waits longer for the store; a second, with what else a call does
-LOCK_TIMEOUT_S: Final = 0.35  #: closing may wait for the lock twice, and is a call as well
+LOCK_TIMEOUT_S: Final = 0.3  #: closing may wait three times, and is a call as well
 LATE: Final = "it does not answer"
 _PAUSES_S: Final = (0.1, 0.3, 1.0, 2.0)  #: between tries
 _AT_ONCE: Final = 500  #: records of one transaction
@@ -99,7 +99,12 @@ class Health:
 
     def tell(self, reason: str) -> None:
         """Note in the state that the store cannot be used, and warn if nobody has been warned yet."""
-        if self._ledger.failed(reason):
+        self._ledger.failed(reason)
+        self.mention(reason)
+
+    def mention(self, reason: str) -> None:
+        """Warn if nobody has been warned yet; it may be over before anything has to be recorded."""
+        if not self._ledger.told_before():
             _logger.warning(
                 "the run history in %s cannot be written: %s. The run goes on; what it records is kept in memory, and "
                 "written when that works again",

@@ -208,6 +208,20 @@ class TestAFailingDisk:
             assert (stats.waiting, stats.lag_ms) == (0, 0)
         assert "a background flush failed" in caplog.text
 
+    async def test_who_opened_the_manager_may_be_told_instead(
+        self, tmp_path: Path, disk: Disk, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        told: list[TaskStoreError] = []
+        async with StateManager.open(tmp_path, records=[Plan], on_trouble=told.append) as store:
+            for _ in range(2):
+                await store.put(Plan(id="a"))
+                disk.full = True
+                await sleep(60)
+                disk.full = False
+                await sleep(20)
+        assert [type(error) for error in told] == [FlushError, FlushError], "once for each time"
+        assert not caplog.records
+
     async def test_a_flush_that_is_cancelled_natively_still_counts_its_failure(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:

@@ -230,12 +230,14 @@ class TestSettingAside:
     ) -> None:
         real = schema.connect
 
-        def connect(path: Path | None, *, writable: bool, create: bool = False) -> sqlite3.Connection:
+        def connect(
+            path: Path | None, *, writable: bool, create: bool = False, busy_s: float = 0.0
+        ) -> sqlite3.Connection:
             if not writable and path is not None:
                 error = sqlite3.OperationalError("disk I/O error")
                 error.sqlite_errorcode = sqlite3.SQLITE_IOERR
                 raise error
-            return real(path, writable=writable, create=create)
+            return real(path, writable=writable, create=create, busy_s=busy_s)
 
         monkeypatch.setattr(schema, "connect", connect)
         with pytest.raises(WriteFailedError, match="disk I/O error"):

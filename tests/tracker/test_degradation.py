@@ -18,7 +18,9 @@ import pytest
 from anyio import CancelScope, create_task_group, fail_after, sleep
 
 from taskstore_async import Store
+from taskstore_async.actor import flusher
 from taskstore_async.records.runs import Run, RunStatus, RunTask
+from taskstore_async.storage import schema
 from taskstore_async.storage.directory import Directory
 from taskstore_async.storage.engine import Engine
 from taskstore_async.tracker import (
@@ -99,6 +101,17 @@ def locked_by_sqlite(root: Path) -> Generator[None]:
 
 
 @contextmanager
+def kept_by_sqlite(root: Path) -> Generator[None]:
+    """Have store.db open as a program that lets nobody else in, not even to read."""
+    with closing(sqlite3.connect(root / ".taskstore" / "store.db", isolation_level=None)) as db:
+        db.execute("PRAGMA locking_mode = EXCLUSIVE")
+        db.execute("BEGIN EXCLUSIVE")
+        db.execute("PRAGMA user_version = 7")
+        db.execute("COMMIT")
+        yield
+
+
+@contextmanager
 def unwritable(root: Path) -> Generator[None]:
     """Have no permission to write; the tests may run as root, who has every permission."""
     assert root.is_dir()
@@ -146,6 +159,45 @@ class TestAwayAndBack:
             assert tracker.state.waiting == 0
         assert stored(tmp_path) == {before.id: RunStatus.SUCCESS}
         assert len([one for one in caplog.records if one.levelno >= logging.WARNING]) == 1
+
+    async def test_one_warning_however_long_it_lasts(
+        self, opened: Open, tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        async with opened() as tracker:
+            await record(tracker)
+        wait(monkeypatch, calls_s=PATIENCE_S, locks_s=0.02)
+        monkeypatch.setattr(settling, "_PAUSES_S", (0.1,))  # so long that the manager looks at the files, in vain
+        monkeypatch.setattr(flusher, "POLL_S", 0.001)
+        tries: list[str] = []
+        failed = settling.Health.failed
+
+        def counted(health: settling.Health, reason: str) -> None:
+            tries.append(reason)
+            failed(health, reason)
+
+        monkeypatch.setattr(settling.Health, "failed", counted)
+        with locked_by_sqlite(tmp_path):
+            async with opened() as tracker:
+                with (tmp_path / ".taskstore" / "runs.jsonl").open("a", encoding="utf-8") as file:
+                    file.write('{"id":"by-hand","updated_at":5}\n')
+                with fail_after(PATIENCE_S):
+                    while len(tries) < 5:
+                        await record(tracker)
+                        await sleep(0.01)
+        assert all("is locked" in reason for reason in tries)
+        assert len([one for one in caplog.records if one.levelno >= logging.WARNING]) == 1
+
+    async def test_a_program_that_keeps_the_index_to_itself_is_not_waited_for_longer_than_agreed(
+        self, opened: Open, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        async with opened() as tracker:
+            await record(tracker)
+        wait(monkeypatch, calls_s=PATIENCE_S, locks_s=0.02)
+        monkeypatch.setattr(schema, "BUSY_S", 10 * PATIENCE_S)
+        with kept_by_sqlite(tmp_path), fail_after(PATIENCE_S):
+            async with opened() as tracker:
+                await record(tracker)
+                assert tracker.state.degraded
 
     @pytest.mark.parametrize("trouble", [locked, locked_by_sqlite, unwritable, in_the_way])
     async def test_what_memory_held_is_written_when_the_store_is_back(
