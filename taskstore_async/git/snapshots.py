@@ -9,7 +9,7 @@ import msgspec
 
 from taskstore_async.core.difference import RecordChange, compare, state_of
 from taskstore_async.core.names import is_collection
-from taskstore_async.errors import NoRevisionError, NoStoreError
+from taskstore_async.errors import NoRepositoryError, NoRevisionError, NoStoreError
 from taskstore_async.git.repository import Repository
 from taskstore_async.storage.directory import Directory
 from taskstore_async.storage.store import Store
@@ -111,7 +111,12 @@ def _of_revision(place: Path | None, revision: str) -> Snapshot:
     if place is None:
         raise NoStoreError(str(Path.cwd()))
     folder = Directory.at(place, create=False).path
-    repository = Repository.around(folder)
+    try:
+        repository = Repository.around(folder)
+    except NoRepositoryError:
+        if revision == _HEAD:
+            raise
+        raise NoRevisionError(revision) from None  # a mistyped directory, most likely
     found = repository.ask("rev-parse", "--verify", "--quiet", f"{revision}^{{commit}}")
     if found.code:
         raise NoRevisionError(revision)

@@ -46,6 +46,10 @@ def write_file(path: Path, pieces: Iterable[bytes], *, store: Path | None = None
         if path.exists():
             temporary.chmod(path.stat().st_mode)
         temporary.replace(path)
+    except OSError as error:
+        if error.filename == str(temporary):
+            error.filename = str(path)  # nobody knows the other name
+        raise
     finally:
         with suppress(OSError):
             temporary.unlink(missing_ok=True)

@@ -205,6 +205,12 @@ class TestDifference:
         with pytest.raises(NoRevisionError, match="git log"):
             changes(clone, name)
 
+    def test_a_mistyped_directory_outside_of_git(self, tmp_path: Path) -> None:
+        with Store.open(tmp_path):
+            pass
+        with pytest.raises(NoRevisionError, match="'backpu' is no store"):
+            list(difference(tmp_path / ".taskstore", "backpu", None))
+
     def test_without_a_store(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.chdir(tmp_path)
         with pytest.raises(NoStoreError):

@@ -243,6 +243,11 @@ class TestWriteFile:
             write_file(tmp_path / "x", pieces(), store=tmp_path / "store")
         assert [(path.name, path.read_text()) for path in tmp_path.iterdir()] == [("x", "old")]
 
+    def test_an_error_names_the_file_that_was_asked_for(self, tmp_path: Path) -> None:
+        with pytest.raises(FileNotFoundError) as caught:
+            write_file(tmp_path / "nowhere" / "x", [b"a"])
+        assert caught.value.filename == str(tmp_path / "nowhere" / "x")
+
     def test_never_into_the_store(self, tmp_path: Path) -> None:
         (tmp_path / "link").symlink_to(tmp_path / "store")
         (tmp_path / "store").mkdir()
