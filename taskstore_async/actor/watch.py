@@ -11,7 +11,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
-from anyio import Event, sleep
+from anyio import Event, current_time, sleep
 
 from taskstore_async.core.change import Change, ChangeKind, Position
 from taskstore_async.core.query import Cursor
@@ -117,7 +117,7 @@ class Watcher:
         begun = since is None
         limit = _PAGE
         while True:
-            event = self._bell.next
+            event, old_at_s = self._bell.next, current_time() + _POLL_S
             page = await self._readers.ask(partial(feed.page, after=position, wanted=self._name, limit=limit))
             if page is None:
                 now = await self._newest()
@@ -133,8 +133,10 @@ class Watcher:
             for done, entry in enumerate(entries, start=1):
                 position = Position(position.index_id, entry.seq)
                 yield self._change(entry, position)
-                if self._bell.next is not event and done < len(entries):
-                    limit = 2 * done  # something was written since: what this page says of the rest may be old
+                # Something was written since, or may have been by another handle, which rings no bell here while
+                # nobody listens: what this page says of the rest may be old.
+                if done < len(entries) and (self._bell.next is not event or current_time() >= old_at_s):
+                    limit = 2 * done
                     break
             else:
                 if behind == position and not entries:

@@ -129,10 +129,13 @@ def _recognise(records: _Records, renames: dict[str, dict[str, str]]) -> None:
             now = state(lines)
             if getattr(there, side) or now is None or now.line.deleted or derived_id(record_id, now.line) != new_id:
                 continue
-            created = _created(now.line)
-            _move(records, record_id, new_id, side, lambda line, created=created: _created(line) == created)  # type: ignore[misc]  # reason: as above
-            if side != "base":
-                renames[side][record_id] = new_id
+            if side == "base":
+                created = _created(now.line)
+                _move(records, record_id, new_id, side, lambda line, created=created: _created(line) == created)  # type: ignore[misc]  # reason: as above
+                continue
+            stay = {known.raw for known in here.base}  # what is left of it; all else went with the record then, too
+            _move(records, record_id, new_id, side, lambda line, stay=stay: line.raw not in stay)  # type: ignore[misc]  # reason: as above
+            renames[side][record_id] = new_id
 
 
 def _move(records: _Records, record_id: str, new_id: str, side: str, chosen: Callable[[Line], bool]) -> None:

@@ -6,8 +6,9 @@ runs none: it joins a draft with the stored line, on the thread of the index.
 
 from __future__ import annotations
 
+import reprlib
 from functools import cache
-from typing import Any, Final, TypeVar
+from typing import Any, Final, TypeVar, cast
 from zlib import crc32
 
 import msgspec
@@ -93,7 +94,7 @@ def draft(record: AnyRecord) -> Draft:
         InvalidNameError: The collection has a name that cannot be.
         InvalidRecordError: A value does not fit its field's type, or JSON does not have it (NaN, an infinity, a lone
             surrogate) or would bring it back as another; ``path`` leads to it. Or the record's own ``__pre_write__``
-            refuses it, or a document says that it is deleted.
+            refuses it, or a document says that it is deleted. Or *record* is neither a record nor a document.
         InvalidRecordTypeError: As `declaration_of` says.
         LimitExceededError: The id is too long, or the record is nested too deeply.
     """
@@ -219,6 +220,9 @@ def load_document(collection: str, raw: bytes, instant: int) -> Document:
 
 
 def _draft_document(document: Document) -> Draft:
+    if not isinstance(cast("object", document), Document):
+        reason = "it is neither a Record nor a Document; give one, and return one from the function of modify"
+        raise InvalidRecordError(reprlib.repr(document), "$", reason)
     check_collection(document.collection)
     subject = f"{document.collection}/{check_id(document.id)}"
     if document.fields.get("deleted") is True:

@@ -46,13 +46,14 @@ class Git:
         """Whether a git command is under way that may overlook what is appended now.
 
         A merge holds the index now and then. It writes ORIG_HEAD first, unless that says already what it should,
-        and moves HEAD last.
+        and moves HEAD last; one that leaves conflicts writes MERGE_HEAD last, when all files are there.
         """
         folder = self.folder
         if folder is None:
             return False
         begun_ns = _mtime_ns(folder / "ORIG_HEAD")
-        merging = begun_ns > max(_mtime_ns(folder / "logs" / "HEAD"), time.time_ns() - _MERGE_NS)
+        ended_ns = max(_mtime_ns(folder / "logs" / "HEAD"), _mtime_ns(folder / "MERGE_HEAD"))
+        merging = begun_ns > max(ended_ns, time.time_ns() - _MERGE_NS)
         return merging or bool(self.busy)
 
     def wrote(self, status: os.stat_result) -> bool:

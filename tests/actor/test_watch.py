@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 from contextlib import aclosing
 from functools import partial
@@ -25,6 +26,7 @@ from taskstore_async import (
     eq,
     gt,
 )
+from taskstore_async.actor import watch
 from taskstore_async.actor.readers import Readers
 from taskstore_async.core.change import Origin, Position
 from taskstore_async.storage import feed, log
@@ -258,6 +260,26 @@ class TestWatching:
                 await take(changes, 2)
                 await store.put(Plan(id="3", title="new"))
                 rest = await take(changes, 4)
+        assert [(change.id, change.superseded, change.record and change.record.title) for change in rest] == [
+            ("2", False, "old"),
+            ("3", True, None),
+            ("4", False, "old"),
+            ("3", False, "new"),
+        ]
+
+    async def test_a_slow_watcher_is_given_what_another_handle_has_written(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        async with opened(tmp_path) as store, opened(tmp_path) as other:
+            since = await cursor_now(store)
+            await store.create_many([Plan(id=f"{number}", title="old") for number in range(5)])
+            async with aclosing(store.watch(Plan, since=since)) as changes:
+                with monkeypatch.context() as patched:
+                    patched.setattr(store._bell, "ring", lambda: None)
+                    await take(changes, 2)
+                    await other.put(Plan(id="3", title="new"))
+                    patched.setattr(watch, "current_time", lambda: math.inf)  # later than any poll would have been
+                    rest = await take(changes, 4)
         assert [(change.id, change.superseded, change.record and change.record.title) for change in rest] == [
             ("2", False, "old"),
             ("3", True, None),

@@ -505,6 +505,14 @@ class TestTwoRecordsUnderOneId:
         never = states(both(b"", first, changed).data)  # and a base before both knows no better
         assert later.keys() == never.keys()
 
+    @pytest.mark.parametrize("base", [b"", line("t-1", 1, created_at=20, f=1) + gone("t-1", 2)])
+    def test_all_of_its_lines_go_with_it_however_often(self, base: bytes) -> None:
+        ours = base + line("t-1", 10, **OLD)
+        theirs = base + gone("t-1", 15) + line("t-1", 20, **YOUNG)
+        first = both(base, ours, theirs).data
+        assert both(base, first, theirs).data == first
+        assert both(base, first, ours).data == first
+
     def test_unreadable_times_of_creation_differ_by_their_text(self) -> None:
         ours, theirs = ({**each, "created_at": text} for each, text in ((OLD, "monday"), (YOUNG, "tuesday")))
         found = states(both(b"", line("t-1", 10, **ours), line("t-1", 20, **theirs)).data)

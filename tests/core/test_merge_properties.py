@@ -29,25 +29,27 @@ BAD = [b"{torn", b"an editor's leftover", b'{"id":"a","f":', b"[]"]
 elements = st.sampled_from([1, "x", True, {"id": "e1", "n": 1}, {"id": "e1", "n": 2}, {"id": 2, "m": 1}, {"k": 1}])
 
 
-def records(*, capped: bool, position: bool = False) -> st.SearchStrategy[Value]:
+def records(*, capped: bool, position: bool = False, twins: bool = False) -> st.SearchStrategy[Value]:
     """Records of three ids.
 
     Args:
         capped: Some have the last stamp, above which no merge can write.
         position: Some have no stamp, so their position decides.
+        twins: Some are two records that were given one id.
     """
     stamps: st.SearchStrategy[Any] = st.one_of(
         times, times, texts, st.just(FUTURE), *([st.just(LAST)] if capped else []), *([st.none()] if position else [])
     )
+    births = {"created_at": st.sampled_from([3, 5])} if twins else {}
     made = st.fixed_dictionaries(
-        {"id": ids, "updated_at": stamps},
+        {"id": ids, "updated_at": stamps, **births},
         optional={
             "f": st.integers(0, 2),
             "g": st.sampled_from(["p", "q", None]),
             "tags": st.lists(elements, max_size=3),
             "meta": st.dictionaries(st.sampled_from(["x", "y"]), st.integers(0, 2)),
             "deleted": st.sampled_from([True, False, False]),
-            "created_at": st.just(5),
+            **({} if twins else {"created_at": st.just(5)}),
         },
     )
     return made.map(lambda value: {key: item for key, item in value.items() if (key, item) != ("updated_at", None)})
@@ -84,10 +86,12 @@ def edited(draw: st.DrawFn, base: Journal, values: st.SearchStrategy[Value]) -> 
 
 
 @st.composite
-def merges(draw: st.DrawFn, *, sides: int = 2, capped: bool = False, position: bool = True) -> tuple[Journal, ...]:
+def merges(
+    draw: st.DrawFn, *, sides: int = 2, capped: bool = False, position: bool = True, twins: bool = False
+) -> tuple[Journal, ...]:
     """A base and what *sides* branches made of it."""
-    values = records(capped=capped, position=position)
-    base: Journal = [dump(value) for value in draw(st.lists(values, max_size=5))]
+    values = records(capped=capped, position=position, twins=twins)
+    base: Journal = [dump(value) for value in draw(st.lists(values, max_size=1 if twins else 5))]
     if draw(st.booleans()):
         base = sorted({json.loads(line)["id"]: line for line in base}.values())
     return (base, *(draw(edited(base, values)) for _ in range(sides)))
@@ -118,12 +122,12 @@ def went_back(base: Journal, side: Journal) -> bool:
 class TestMadeUpJournals:
     """Merges commute byte for byte, repeat harmlessly, and fold to the three-way result."""
 
-    @given(every_merge)
+    @given(every_merge | merges(twins=True))
     def test_either_side_may_be_called_ours(self, journals: tuple[Journal, ...]) -> None:
         base, ours, theirs = map(data, journals)
         assert merge(base, ours, theirs).data == merge(base, theirs, ours).data
 
-    @given(merges())
+    @given(merges() | merges(twins=True))
     def test_merging_again_changes_nothing(self, journals: tuple[Journal, ...]) -> None:
         base, ours, theirs = map(data, journals)
         merged = merge(base, ours, theirs)

@@ -554,6 +554,11 @@ class TestRefusing:
         assert refused.value.path == "$.deleted"
         assert stored(written(Document("plans", {"id": "x", "deleted": False})))["deleted"] == b"false"
 
+    @pytest.mark.parametrize("given", [None, {"id": "x"}, Plan, "x"])
+    def test_what_is_no_record(self, given: Any) -> None:  # noqa: ANN401 - reason: anything but a record
+        with pytest.raises(InvalidRecordError, match="neither a Record nor a Document"):
+            draft(given)
+
     @pytest.mark.parametrize("blank", ["", "  "])
     def test_a_blank_id(self, blank: str) -> None:
         for record in (Plan("x", id=blank), Document("plans", {"id": blank})):

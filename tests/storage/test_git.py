@@ -75,6 +75,11 @@ class TestGit:
         now_s = time.time()
         os.utime(log, (now_s - 2, now_s - 2))
         assert Git(repository).may_be_merging()
+        conflict = repository / ".git" / "MERGE_HEAD"
+        conflict.touch()
+        os.utime(conflict, (now_s + 1, now_s + 1))  # and has left it to a person
+        assert not Git(repository).may_be_merging()
+        conflict.unlink()
         os.utime(log, (now_s + 1, now_s + 1))  # and has ended
         assert not Git(repository).may_be_merging()
         (repository / ".git" / "index.lock").touch()
