@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 
-from benchmarks import growth, imports, merges, reads, startup, syncs, tracker, writes
+from benchmarks import growth, imports, merges, programs, reads, startup, syncs, tracker, writes
 from benchmarks.machine import describe
 from benchmarks.page import page, verdict
 from benchmarks.rows import Absent, Profile, Report, Row
@@ -33,6 +33,7 @@ FAMILIES: Final = (
     imports.FAMILY,
     tracker.FAMILY,
     growth.FAMILY,
+    programs.FAMILY,
 )
 
 

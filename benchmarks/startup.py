@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import sys
 from functools import partial
-from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
 from benchmarks.child import program, run_program
 from benchmarks.merges import make_sides
-from benchmarks.rows import Absent, Family, Row, at_most
-from benchmarks.samples import Job, folder, write_journal
+from benchmarks.rows import Family, Row, at_most
+from benchmarks.samples import STAMP, Job, folder, write_journal
 from taskstore_async import Store
 from taskstore_async.bench.measure import race
+from taskstore_async.records.runs import Run, RunStatus
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -28,19 +28,22 @@ _COMMANDS: dict[str, tuple[str, float | None]] = {
     "list all": ("list jobs", None),
     "filter": ("list jobs -f status=blocked", None),
     "get": ("get jobs job-0000017", None),
+    "history": ("history -n 20", 60),
     "stats": ("stats", None),
     "sync": ("sync", None),
     "create": ("create notes title=x", None),
     "help": ("--help", None),
 }
+_OF_RUNS = frozenset({"history", "stats"})
 
 
-def rows(profile: Profile) -> Iterator[Row | Absent]:
+def rows(profile: Profile) -> Iterator[Row]:
     """Every kind of command."""
     with folder() as path:
         store = path / ".taskstore"
         write_journal(store / "jobs.jsonl", _RECORDS)
-        Store.open(path, records=[Job]).close()
+        with Store.open(path, records=[Job, Run]) as opened:
+            opened.create_many([_run(number) for number in range(_RECORDS)])
         make_sides(path, "snapshots", 20)
         tstore = [program("tstore"), "--store", str(path)]
         contenders: dict[str, Callable[[], Sample]] = {"python": partial(run_program, [sys.executable, "-c", "pass"])}
@@ -52,7 +55,7 @@ def rows(profile: Profile) -> Iterator[Row | Absent]:
     for name, (words, limit) in _COMMANDS.items():
         yield Row(
             name=f"start.{name.replace(' ', '_')}",
-            work=f"`tstore {words}` at {_RECORDS:,} records",
+            work=f"`tstore {words}` at {_RECORDS:,} {'runs' if name in _OF_RUNS else 'records'}",
             floor="bare Python's start",
             value=contest.above(name, "python"),
             unit="ms",
@@ -68,8 +71,19 @@ def rows(profile: Profile) -> Iterator[Row | Absent]:
         budget=at_most(35),
         detail=f"{contest.seconds('merge') * 1e3:.0f} ms",
     )
-    if find_spec("taskstore_async.tracker") is None:
-        yield Absent("`tstore history -n 20` at 10,000 runs", "there is no tracker yet")
+
+
+def _run(number: int) -> Run:
+    return Run(
+        id=f"run-{number:07}",
+        project_id=f"project-{number % 8}",
+        status=RunStatus.FAILED if number % 10 == 3 else RunStatus.SUCCESS,
+        started_at=STAMP + 60_000 * number,
+        completed_at=STAMP + 60_000 * number + 1_500,
+        duration_ms=1_500,
+        run_dir=f"runs/run-{number:07}",
+        size_bytes=4_096,
+    )
 
 
 FAMILY = Family("startup", rows)

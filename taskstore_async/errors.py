@@ -102,7 +102,8 @@ class InvalidRecordError(TaskStoreError, ValueError):
     """
 
     def __init__(self, subject: str, path: str, reason: str) -> None:
-        super().__init__(f"{subject} cannot be stored: {reason} - at {path}; nothing was written")
+        where = "" if path == "$" else f" - at {path}"
+        super().__init__(f"{subject} cannot be stored: {reason}{where}; nothing was written")
         self.subject = subject
         self.path = path
         self.reason = reason
@@ -180,7 +181,7 @@ class AlreadyExistsError(TaskStoreError):
 
     def __init__(self, collection: str, record_id: str) -> None:
         super().__init__(
-            f"{collection}/{record_id} exists already; use update to change it, put to replace it, or another id"
+            f"{collection}/{record_id} exists already; take another id, or change it with update (or put, in Python)"
         )
         self.collection = collection
         self.record_id = record_id

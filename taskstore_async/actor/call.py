@@ -22,31 +22,33 @@ class Call:
     Args:
         op: What is to be changed.
         durability: What acknowledged means.
-        answered: Set when there is an answer; an event of its own.
+        answered: Set when there is an answer. Calls that are going to share a transaction share it: an event of its own
+            for each would cost as much as the rest of its way.
 
     Attributes:
         withdrawn: The caller has gone before the op was in a transaction: it must not be applied.
     """
 
-    __slots__ = ("_answered", "_error", "_value", "durability", "op", "withdrawn")
+    __slots__ = ("_error", "_has_answer", "_value", "answered", "durability", "op", "withdrawn")
 
     def __init__(self, op: Op, durability: Durability, answered: Event) -> None:
         self.op = op
         self.durability = durability
         self.withdrawn = False
-        self._answered = answered
+        self.answered = answered
+        self._has_answer = False
         self._value: object = None
         self._error: TaskStoreError | None = None
 
     def apply(self, value: object) -> None:
-        """Answer that the op was applied."""
+        """Answer that the op was applied. Whoever waits learns of it when `answered` is set."""
         self._value = value
-        self._answered.set()
+        self._has_answer = True
 
     def refuse(self, error: TaskStoreError) -> None:
-        """Answer that it was not, or perhaps not."""
+        """Answer that it was not, or perhaps not. Whoever waits learns of it when `answered` is set."""
         self._error = error
-        self._answered.set()
+        self._has_answer = True
 
     async def answer(self) -> object:
         """Wait for the answer; only one may.
@@ -54,7 +56,10 @@ class Call:
         Raises:
             TaskStoreError: The op was refused, or its outcome is not known.
         """
-        await self._answered.wait()
+        await self.answered.wait()
+        while not self._has_answer:  # only others had theirs: this one was left for a later transaction
+            self.answered = type(self.answered)()
+            await self.answered.wait()
         error, self._error = self._error, None
         if error is None:
             return self._value

@@ -8,7 +8,7 @@ from taskstore_async.core.record import declaration_of
 from taskstore_async.core.write import load, load_document
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Awaitable, Callable
     from pathlib import Path
 
     from taskstore_async.actor.flusher import Flusher
@@ -53,13 +53,18 @@ class Handle:
         if isinstance(target, str):
             return target
         declaration = declaration_of(target)
-        if self._wanted.get(declaration.collection) is not declaration:
+        if not self._knows(target):
             await self._worker.run(_want, declaration)
             self._wanted[declaration.collection] = declaration
         return declaration.collection
 
-    async def _write(self, op: Op, durability: Durability | None) -> object:
-        return await self._writer.ask(op, durability or self._durability)
+    def _knows(self, target: type[Record]) -> bool:
+        """Whether the type was held against the store's declaration."""
+        declaration = declaration_of(target)
+        return self._wanted.get(declaration.collection) is declaration
+
+    def _write(self, op: Op, durability: Durability | None) -> Awaitable[object]:
+        return self._writer.ask(op, durability or self._durability)
 
     async def _find(self, target: type[Record] | str, query: Query) -> list[Found]:
         name = await self._name(target)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 from functools import partial
-from typing import TYPE_CHECKING, Protocol, TypeVar
+from typing import TYPE_CHECKING, Final, Protocol, TypeVar
 
 from anyio import Event, Semaphore
 
@@ -27,6 +27,7 @@ __all__ = ["Readers"]
 _logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
+_PATIENCE_S: Final = 1.0  #: for a question that is being answered, before its connection is closed
 
 
 class Fallback(Protocol):
@@ -44,18 +45,26 @@ class _Seat:
         self._path = path
         self._guard = guard
         self._reader: Reader | None = None
+        self._using = threading.Lock()
 
-    @property
-    def reader(self) -> Reader:
-        """A reader of the index that is there now."""
-        if self._reader is not None and not self._reader.is_current:
-            self.close()
-        if self._reader is None:
-            self._reader = Reader.open(self._path, guard=self._guard)
-        return self._reader
+    def ask(self, question: Callable[[Reader], T]) -> T:
+        """Put *question* to a reader of the index that is there now."""
+        with self._using:
+            if self._reader is not None and not self._reader.is_current:
+                self._close()
+            if self._reader is None:
+                self._reader = Reader.open(self._path, guard=self._guard, holder=self)
+            return question(self._reader)
 
-    def close(self) -> None:
-        """Close the connection."""
+    def let_go(self) -> None:
+        """Close the connection, unless a question takes long; on any thread."""
+        if self._using.acquire(timeout=_PATIENCE_S):
+            try:
+                self._close()
+            finally:
+                self._using.release()
+
+    def _close(self) -> None:
         if self._reader is not None:
             self._reader.close()
             self._reader = None
@@ -129,7 +138,7 @@ class Readers:
         """
         for number in range(count):
             make = partial(_Seat, path, guard)
-            worker = await Worker[_Seat].start(make, _Seat.close, name=f"taskstore reader {number}")
+            worker = await Worker[_Seat].start(make, _Seat.let_go, name=f"taskstore reader {number}")
             self._workers.append(worker)
         self._free = list(self._workers)
         self._places = Semaphore(count)
@@ -203,4 +212,4 @@ class Readers:
 
 
 def _ask(seat: _Seat, question: Callable[[Reader], T]) -> T:
-    return question(seat.reader)
+    return seat.ask(question)

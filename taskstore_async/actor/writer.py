@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 import math
 import os
+import time
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
@@ -18,7 +19,6 @@ from anyio import (
     Event,
     WouldBlock,
     create_memory_object_stream,
-    current_time,
 )
 
 from taskstore_async.actor.call import Call, twin
@@ -59,6 +59,7 @@ class Writer:
         self._sender, self._inbox = create_memory_object_stream[Call](queue_max)
         self._in_flight: list[Call] = []
         self._event: Callable[[], Event] = type(Event())  # asking anew for the loop's events costs twice as much
+        self._answered = self._event()  # of the calls that came since the last transaction began
         self._pid = os.getpid()
 
     @property
@@ -79,7 +80,7 @@ class Writer:
         """
         if self._pid != os.getpid():
             raise StoreClosedError("it belongs to the process that this one was forked from")
-        call = Call(op, durability, self._event())
+        call = Call(op, durability, self._answered)
         try:
             try:
                 self._sender.send_nowait(call)
@@ -117,6 +118,7 @@ class Writer:
                 calls = self._in_flight = [
                     call for call in (first, *self._queued(_BATCH_MAX - 1)) if not call.withdrawn
                 ]
+                self._answered = self._event()
                 if calls:
                     await self._commit(calls)
         except BaseException as error:
@@ -129,8 +131,10 @@ class Writer:
                 uncertain = WriteUncertainError("the writer ended in the middle of it")
                 uncertain.__cause__ = failure
                 call.refuse(uncertain)
+                call.answered.set()
             for call in self._queued(math.inf):
                 call.refuse(StoreClosedError())
+                call.answered.set()
             self._inbox.close()
             del failure  # else its traceback holds this frame, and this frame it
 
@@ -144,10 +148,10 @@ class Writer:
 
     async def _commit(self, calls: list[Call]) -> None:
         """Make one transaction, and answer its callers."""
-        durability = max((call.durability for call in calls), key=lambda level: level.strength)
-        begun = current_time()
+        durability = max({call.durability for call in calls}, key=lambda level: level.strength)
+        begun_s = time.perf_counter()
         answers, waiting = await self._worker.run(partial(_commit, [call.op for call in calls], durability))
-        self._measures.batch(len(calls), (current_time() - begun) * 1_000)
+        self._measures.batch(len(calls), (time.perf_counter() - begun_s) * 1_000)
         self._wrote(waiting)
         self._in_flight = []  # and no await from here on: each of them is answered
         for call, answer in zip(calls, answers, strict=True):
@@ -155,6 +159,8 @@ class Writer:
                 call.refuse(answer.error)
             else:
                 call.apply(answer.value)
+        for answered in {call.answered for call in calls}:
+            answered.set()
 
 
 def _commit(ops: Sequence[Op], durability: Durability, engine: Engine) -> tuple[Sequence[Answer], int]:

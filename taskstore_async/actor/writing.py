@@ -11,7 +11,7 @@ from taskstore_async.actor.handle import Handle, loaded
 from taskstore_async.actor.reading import SLICE
 from taskstore_async.core.query import Filter, Query
 from taskstore_async.core.record import Document, Record
-from taskstore_async.core.write import draft
+from taskstore_async.core.write import draft, load, load_document
 from taskstore_async.errors import StaleWriteError
 from taskstore_async.storage import inspection
 from taskstore_async.storage.claims import claim_op, draft_of_modified, renew_op
@@ -244,12 +244,13 @@ class Writing(Handle):
         await self._write(Release(await self._name(target), record_id, token), None)
 
     async def _draft(self, record: Record | Document) -> Draft:
-        if isinstance(record, Record):
+        if isinstance(record, Record) and not self._knows(type(record)):
             await self._name(type(record))
         return draft(record)
 
 
 def _stored(record: A, stored: object) -> A:
     assert isinstance(stored, Stored)  # noqa: S101 - reason: what these ops answer
-    target = type(record) if isinstance(record, Record) else record.collection
-    return cast("A", loaded(target, Found(record.id, stored.raw, stored.instant)))
+    if isinstance(record, Record):
+        return load(type(record), stored.raw, stored.instant)
+    return cast("A", load_document(record.collection, stored.raw, stored.instant))

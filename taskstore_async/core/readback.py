@@ -5,7 +5,6 @@ Only asked when something is wrong, so that it may take its time and tell where.
 
 from __future__ import annotations
 
-import dataclasses
 import datetime as dt
 import math
 import re
@@ -125,6 +124,8 @@ def _inner(value: object) -> Iterable[tuple[object, object]] | None:
         return cast("Mapping[object, object]", value).items()
     if isinstance(value, list | tuple | AbstractSet):
         return enumerate(cast("Iterable[object]", value))
+    import dataclasses  # noqa: PLC0415 - reason: only asked when something is wrong
+
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return ((field.name, getattr(value, field.name)) for field in dataclasses.fields(value))
     return None

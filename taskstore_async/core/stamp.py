@@ -6,7 +6,7 @@ An *instant* is an integer: nanoseconds since the epoch (UTC), which both forms 
 from __future__ import annotations
 
 import re
-from datetime import date
+from datetime import UTC, date, datetime
 from functools import lru_cache
 from typing import Final
 
@@ -24,6 +24,12 @@ _RFC_3339: Final = re.compile(
     r"([01][0-9]|2[0-3]):([0-5][0-9]):([0-5][0-9]|60)(?:\.([0-9]+))?"
     r"(?:[Zz]|([+-])([01][0-9]|2[0-3]):([0-5][0-9]))?"
 )
+_USUAL: Final = re.compile(
+    r"[0-9]{4}-[0-9]{2}-[0-9]{2}[T ](?:[01][0-9]|2[0-3]):[0-9]{2}:[0-9]{2}"
+    r"(?:\.[0-9]{1,6})?(?:Z|[+-][0-9]{2}:[0-5][0-9])"
+)
+"""What the standard library reads as well, with nothing cut off, in half the time."""
+_BEGINNING: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 def read_stamp(value: object) -> int | None:
@@ -62,6 +68,17 @@ def next_stamp(clock_ms: int, current: int | None) -> int:
 
 
 def _read_text(text: str) -> int | None:
+    if _USUAL.fullmatch(text) is not None:
+        try:
+            since = datetime.fromisoformat(text) - _BEGINNING
+        except ValueError:  # a leap second, for one
+            return _read_any_text(text)
+        instant = ((since.days * _DAY_S + since.seconds) * 1_000_000 + since.microseconds) * 1_000
+        return instant if instant >= 0 else None
+    return _read_any_text(text)
+
+
+def _read_any_text(text: str) -> int | None:
     found = _RFC_3339.fullmatch(text)
     if found is None:
         return None

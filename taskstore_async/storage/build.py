@@ -29,7 +29,6 @@ __all__ = [
     "Opened",
     "build_in_memory",
     "is_damage",
-    "is_read_only",
     "is_trouble",
     "open_or_build",
     "outbox_of",
@@ -141,11 +140,6 @@ def is_damage(error: sqlite3.Error) -> bool:
 def is_trouble(error: sqlite3.Error) -> bool:
     """Whether *error* says that the index cannot be reached just now."""
     return (getattr(error, "sqlite_errorcode", None) or 0) & 0xFF in _TROUBLE
-
-
-def is_read_only(error: sqlite3.Error) -> bool:
-    """Whether *error* says that this connection cannot write."""
-    return (getattr(error, "sqlite_errorcode", None) or 0) & 0xFF == sqlite3.SQLITE_READONLY
 
 
 def build_in_memory(directory: Directory, *, now_ms: Callable[[], int]) -> Opened:

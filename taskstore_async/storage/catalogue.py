@@ -18,10 +18,11 @@ from taskstore_async.storage import schema
 from taskstore_async.storage.journal import FileRecord
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
 __all__ = ["Collection", "add", "keep_mark", "keep_record", "load", "redeclare", "use_table"]
 
+_TEXTS = frozenset({str, type(None)})
 _encode = msgspec.json.Encoder().encode
 _decode_declaration = msgspec.json.Decoder(dict[str, Any]).decode
 _decode_record = msgspec.json.Decoder(FileRecord).decode
@@ -92,6 +93,16 @@ class Collection(msgspec.Struct):
         """The same of a live line that is stored, or about to be, decoded for nothing else."""
         return self.cells_from(values_of_line(raw, self.declaration.sources))
 
+    def cell_columns(self, values: Sequence[Sequence[Any]]) -> list[Sequence[COMPARABLE | bytes]]:
+        """The same of many live lines, field by field.
+
+        Args:
+            values: Of each source, the values of all lines.
+        """
+        if not self.declaration.plain:
+            return list(zip(*map(self.cells_from, zip(*values, strict=True)), strict=True))
+        return [_cell_column(column) for column in values]
+
     def decode(self, raw: bytes) -> Line:
         """A line that is stored, decoded as far as the columns need it."""
         line = decode_line(raw, self.declaration.sources)
@@ -101,6 +112,14 @@ class Collection(msgspec.Struct):
 
 def _plain_cells(values: tuple[Any, ...]) -> tuple[COMPARABLE | bytes, ...]:
     return tuple([value if type(value) is str else _cell(comparable(value)) for value in values])
+
+
+def _cell_column(values: Sequence[Any]) -> Sequence[COMPARABLE | bytes]:
+    """The cells of one field: its values themselves, when all are text or null, or integers that fit."""
+    kinds = set(map(type, values))
+    if kinds <= _TEXTS or (kinds == {int} and comparable(min(values)) is not OPAQUE is not comparable(max(values))):
+        return values
+    return [_cell(comparable(value)) for value in values]
 
 
 def _computed_cells(declaration: Declaration, values: tuple[Any, ...]) -> tuple[COMPARABLE | bytes, ...]:

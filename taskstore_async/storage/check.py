@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import sqlite3
+from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
 from taskstore_async.core.declaration import TYPES, Declaration
-from taskstore_async.core.fold import Folded, effective, wins
-from taskstore_async.storage import content, log
+from taskstore_async.storage import content
+from taskstore_async.storage.comparison import Comparison
 from taskstore_async.storage.journal import NoJournalError, open_to_read
-from taskstore_async.storage.reconcile import JournalReader
+from taskstore_async.storage.journal_reader import JournalReader
 from taskstore_async.storage.reports import CheckReport, Finding, Problem
 from taskstore_async.storage.sync import declarations
 
@@ -17,7 +18,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from taskstore_async.core.codec import Line
     from taskstore_async.storage.catalogue import Collection
     from taskstore_async.storage.directory import Directory
     from taskstore_async.storage.engine import Engine
@@ -32,24 +32,35 @@ _LISTED: Final = 1_000
 
 def check(engine: Engine) -> CheckReport:
     """Check the whole store; see `Store.check`. The files are read under the lock, and nothing is changed."""
-    findings: list[Finding] = []
-    records = 0
+    listed: list[Finding] = []
+    records = more = 0
+    ok = True
     with engine.consistent() as (db, collections):
-        findings += _integrity(db)
-        try:
-            findings.extend(_findings(db, collections, engine.directory))
+        for finding in _findings(db, collections, engine.directory):
+            ok = ok and not finding.error
+            if len(listed) < _LISTED:
+                listed.append(finding)
+            else:
+                more += 1
+        with suppress(sqlite3.DatabaseError):  # which is among the findings by now
             records = _count(db, collections)
-        except sqlite3.DatabaseError as error:
-            findings.append(_damage(str(error)))
+    if more:
+        listed.append(Finding(kind="more", message=f"{more:,} further findings are not listed", error=not ok))
     served_count = sum(name != TYPES for name in collections)
-    ok = not any(finding.error for finding in findings)
-    if (more := len(findings) - _LISTED) > 0:
-        findings[_LISTED:] = [Finding(kind="more", message=f"{more:,} further findings are not listed", error=not ok)]
-    return CheckReport(ok=ok, collections=served_count, records=records, problems=tuple(findings))
+    return CheckReport(ok=ok, collections=served_count, records=records, problems=tuple(listed))
 
 
 def _findings(db: sqlite3.Connection, collections: dict[str, Collection], directory: Directory) -> Iterator[Finding]:
-    """Everything but the counts; raises when SQLite cannot read on."""
+    """Everything but the counts."""
+    yield from _integrity(db)
+    try:
+        yield from _contents(db, collections, directory)
+    except sqlite3.DatabaseError as error:
+        yield _damage(str(error))
+
+
+def _contents(db: sqlite3.Connection, collections: dict[str, Collection], directory: Directory) -> Iterator[Finding]:
+    """What files and rows say; raises when SQLite cannot read on."""
     served, strays = directory.journals()
     for name in strays:
         yield Finding(kind="stray", message=f"{name} is no collection name, so it is not served", file=name)
@@ -107,18 +118,12 @@ def _damage(message: str) -> Finding:
 def _collection(db: sqlite3.Connection, collection: Collection, directory: Directory) -> Iterator[Finding]:
     """Compare one collection's rows with its file and its outbox."""
     path = directory.journal(collection.name)
-    folded: dict[str, Folded] = {}
-    size = lines = 0
+    comparison = Comparison(db, collection)
     reader: JournalReader | None = None
     try:
         with open_to_read(path) as descriptor:
             if descriptor is not None:
-                sources = collection.declaration.sources
-                reader = JournalReader(descriptor, sources, file=path.name, collection=collection.name)
-                for line in reader.lines():
-                    lines += 1
-                    _fold(folded, line)
-                size = reader.status.st_size
+                reader = comparison.read(descriptor, path.name)
     except NoJournalError as error:
         message = f"{path.name} is no file that can be read ({error.strerror})"
         yield Finding(kind="no-journal", message=message, collection=collection.name, file=path.name)
@@ -129,17 +134,11 @@ def _collection(db: sqlite3.Connection, collection: Collection, directory: Direc
             message = f"{path.name} has no valid line, or ends within a conflict; it is closed to writing"
             yield Finding(kind="closed", message=message, collection=collection.name, file=path.name)
             return
-    yield from _size(collection.name, path, size=size, lines=lines, records=len(folded))
-    for entry in log.pending(db, collection):
-        _fold(folded, collection.decode(entry.raw))
-    yield from _compare(db, collection, folded)
-
-
-def _fold(folded: dict[str, Folded], line: Line) -> None:
-    best = folded.get(line.id)
-    instant = effective(line, None if best is None else best.instant)
-    if best is None or wins(instant, best.instant):
-        folded[line.id] = Folded(line, instant)
+        size = reader.status.st_size
+        yield from _size(collection.name, path, size=size, lines=reader.good, records=comparison.records)
+    for record_id, what in comparison.differences():
+        message = f"{collection.name}/{record_id}: {what}; run: tstore sync --rebuild"
+        yield Finding(kind="difference", message=message, collection=collection.name, record_id=record_id)
 
 
 def _bad_lines(name: str, reader: JournalReader) -> Iterator[Finding]:
@@ -165,31 +164,6 @@ def _size(name: str, path: Path, *, size: int, lines: int, records: int) -> Iter
         yield Finding(kind="many-lines", message=message, collection=name, file=path.name, error=False)
 
 
-def _compare(db: sqlite3.Connection, collection: Collection, folded: dict[str, Folded]) -> Iterator[Finding]:
-    """Rows against the fold: the line, the stamp, whether it is dead, and every column."""
-    columns = ", ".join(["id", "ms", "ns", "dead", "line", *collection.columns.values()])
-    for record_id, ms, ns, dead, raw, *cells in db.execute(f"SELECT {columns} FROM {collection.rows}"):
-        wanted = folded.pop(record_id, None)
-        if wanted is None:
-            yield _difference(collection, record_id, "the index has it, and neither journal nor outbox do")
-        elif raw != wanted.line.raw:
-            yield _difference(collection, record_id, "the index has another line than the journal and the outbox")
-        elif (log.instant_of(ms, ns), bool(dead)) != (wanted.instant, wanted.line.deleted):
-            yield _difference(collection, record_id, "the index has another stamp than its line")
-        else:
-            expected = collection.cells(collection.decode(raw))
-            for field, cell, value in zip(collection.columns, cells, expected, strict=True):
-                if (type(cell), cell) != (type(value), value):
-                    yield _difference(collection, record_id, f"the index has {field}={cell!r}, its line {value!r}")
-    for record_id in folded:
-        yield _difference(collection, record_id, "journal or outbox have it, and the index does not")
-
-
-def _difference(collection: Collection, record_id: str, what: str) -> Finding:
-    message = f"{collection.name}/{record_id}: {what}; run: tstore sync --rebuild"
-    return Finding(kind="difference", message=message, collection=collection.name, record_id=record_id)
-
-
 def _rules(db: sqlite3.Connection, collection: Collection, collections: dict[str, Collection]) -> Iterator[Finding]:
     """What a merge or a hand brought that our own writes refuse."""
     for field, declared in collection.declaration.fields.items():
@@ -199,7 +173,7 @@ def _rules(db: sqlite3.Connection, collection: Collection, collections: dict[str
                 f"SELECT {column}, min(id), max(id) FROM {collection.rows} "
                 f"WHERE dead = 0 AND {column} IS NOT NULL AND {column} <> x'' GROUP BY {column} HAVING count(*) > 1"
             )
-            for value, first, last in repeated.fetchall():
+            for value, first, last in repeated:
                 message = f"{collection.name}: {field}={value!r} is unique, and {first} and {last} have it"
                 yield Finding(kind="duplicate", message=message, collection=collection.name, record_id=last)
         if declared.references is not None:
@@ -216,7 +190,7 @@ def _dangling(
     found = db.execute(
         f"SELECT id, {column} FROM {collection.rows} r WHERE dead = 0 AND {column} IS NOT NULL AND NOT {there}"
     )
-    for record_id, value in found.fetchall():
+    for record_id, value in found:
         named = f"{target_name}/{value}, which does not exist" if value != b"" else "what is no id"
         message = f"{collection.name}/{record_id} names {named}, in {field}"
         yield Finding(kind="dangling", message=message, collection=collection.name, record_id=record_id)

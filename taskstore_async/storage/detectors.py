@@ -20,7 +20,7 @@ from taskstore_async.storage import catalogue, log, schema
 from taskstore_async.storage.build import is_damage, is_trouble
 from taskstore_async.storage.engine import Engine
 from taskstore_async.storage.journal import NoJournalError, open_to_read
-from taskstore_async.storage.reconcile import JournalReader
+from taskstore_async.storage.journal_reader import JournalReader
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

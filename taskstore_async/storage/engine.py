@@ -7,6 +7,7 @@ one hold of store.lock.
 from __future__ import annotations
 
 import os
+import shutil
 import sqlite3
 import time
 from contextlib import contextmanager, nullcontext, suppress
@@ -31,8 +32,8 @@ from taskstore_async.storage import build, failpoints, schema
 from taskstore_async.storage.apply import Application
 from taskstore_async.storage.clock import process_clock
 from taskstore_async.storage.flush import Flusher
-from taskstore_async.storage.health import Health
-from taskstore_async.storage.index import CommitError, Index
+from taskstore_async.storage.health import Health, is_full
+from taskstore_async.storage.index import CommitError, Index, is_read_only
 from taskstore_async.storage.journal import FsyncError, How
 from taskstore_async.storage.lock import StoreLock
 from taskstore_async.storage.ops import (
@@ -66,6 +67,7 @@ _TAKE_TURNS: Final = "SQLite cannot keep a write-ahead log here; readers and wri
 _FLUSH_FAILURES: Final = (FlushError, CollectionClosedError, FsyncError, CommitError, sqlite3.Error)
 
 T = TypeVar("T")
+_ROOM_BYTES: Final = 1 << 20  #: on a disk that was full, before it is tried again at once
 _IDLE_S: Final = 0.02  #: a handle that wrote less lately does not leave its mark to the next transaction
 
 
@@ -206,12 +208,19 @@ class Engine:
         reader = self._reader
         if reader is None or not reader.is_current:
             if reader is not None:
-                reader.close()
-                self._reader = None
+                self._close_reader(reader)
             if not self.directory.index.exists():
                 self._bring_up()  # makes one, and the reader with it
             self._reader = reader = self._reader or self._open_reader()
         return reader
+
+    def _close_reader(self, reader: Reader) -> None:
+        if reader.memory is None or reader.memory.is_whole:
+            reader.close()
+            self._reader = None
+            return
+        with nullcontext() if self._store_lock.held else self._store_lock.hold(deadline_s=self._deadline_s):
+            self._let_all_go()
 
     def _open_reader(self) -> Reader:
         reader = Reader.open(self.directory.index, guard=self.guard, busy_s=self._deadline_s)
@@ -250,6 +259,11 @@ class Engine:
             if build.is_damage(error) or build.is_trouble(error):
                 raise ReadFailedError(str(self.directory.index), str(error)) from error
             raise
+        finally:
+            reader = self._reader
+            if reader is not None and reader.memory is not None and reader.memory.given_up:
+                reader.close()
+                self._reader = None
 
     # -- sessions -------------------------------------------------------------------------------------------
 
@@ -264,12 +278,18 @@ class Engine:
             WriteFailedError: The disk or SQLite refused something.
         """
         broken = self._health.broken
-        if broken is not None and not self._health.may_try(time.monotonic()):
+        if broken is not None and not self._may_try():
             raise StoreBrokenError(str(self.directory.path), broken)
         with self._explaining(damage=False), self._session() as session:
             if broken is not None:
                 self._recover(session, broken)
             yield session
+
+    def _may_try(self) -> bool:
+        """Whether to try to recover now: it is time, or the disk that was full has room again."""
+        if self._health.may_try(time.monotonic()):
+            return True
+        return self._health.full and shutil.disk_usage(self.directory.path).free >= _ROOM_BYTES
 
     @contextmanager
     def _session(self) -> Generator[Session]:
@@ -289,10 +309,10 @@ class Engine:
             except (FsyncError, CommitError) as error:
                 raise self._broke(error) from error
             except sqlite3.OperationalError as error:
-                if build.is_read_only(error) and index is self._index:
+                if is_read_only(error) and index is self._index:
                     # SQLite could not open its files for writing just then, and while it has them open it does not try
                     # again.
-                    self._let_go()
+                    self._let_all_go()
                 raise
             finally:
                 if index is self._index and index.marks and (index.shared or self._is_idle()):
@@ -318,9 +338,23 @@ class Engine:
         """The connection that writes, opened, or opened again when its file is no longer the one of that name."""
         index = self._index
         if index is not None and not index.is_current:
-            index = self._rescue(index)
+            if not index.is_named:
+                return self._rescue(index)
+            self._let_all_go()
+            index = None
         if index is None:
             index = self._opened_index(self._open_or_build())
+            writes = index.can_write
+            if not writes:  # perhaps because of others, which are as old as what stood in the way
+                self._let_all_go()
+                index = self._opened_index(self._open_or_build())
+                writes = index.can_write
+            if index.memory is not None:
+                try:
+                    index.memory.require(to_write=not writes)
+                except OSError:
+                    self._let_all_go()
+                    raise
         return index
 
     def _open_or_build(self) -> build.Opened:
@@ -329,7 +363,7 @@ class Engine:
     def _opened_index(self, opened: build.Opened) -> Index:
         if opened.note:
             self.notes.append(opened.note)
-        self._built = opened.built
+        self._built = opened.built or self._built
         index = self._index = opened.index
         self._note_mode(index.db)
         self._expect_flush(index)
@@ -406,6 +440,29 @@ class Engine:
                     connection.close()
         self._index = self._reader = None
 
+    def let_go_of_given_up(self) -> bool:
+        """Close the connections whose shared memory another handle of this process has given up, or that is lost.
+
+        They are opened again by the next call. Whoever keeps some for long calls this now and then: only when all are
+        closed at a time, SQLite opens it anew.
+
+        Returns:
+            Whether there were any.
+        """
+        if all(one is None or one.memory is None or one.memory.is_whole for one in (self._index, self._reader)):
+            return False
+        with self._store_lock.hold(deadline_s=self._deadline_s):
+            self._let_all_go()
+        return True
+
+    def _let_all_go(self) -> None:
+        """Close the connections of this process, as far as nobody uses them; under store.lock. See `SharedMemory`."""
+        memories = {one.memory for one in (self._index, self._reader) if one is not None}
+        self._let_go()
+        for memory in memories:
+            if memory is not None:
+                memory.give_up()
+
     def _mending(self, work: Callable[[], T]) -> T:
         """Do *work*; when the index turns out to be damaged, replace it and do it again."""
         with self._explaining(damage=True):
@@ -473,7 +530,7 @@ class Engine:
         try:
             if journal:
                 session.flusher.some(application.lines)
-            if not index.is_current:
+            if not index.is_named:
                 self._rescue(index)
         except (*_FLUSH_FAILURES, OSError) as error:
             # It is committed, and nobody may do it again.
@@ -539,14 +596,16 @@ class Engine:
 
     def _broke(self, error: FsyncError | CommitError) -> StoreBrokenError:
         what = "fsync" if isinstance(error, FsyncError) else "COMMIT"
-        reason = f"a failed {what} ({error.strerror if isinstance(error, FsyncError) else error})"
-        self.break_off(reason, distrusted=isinstance(error, FsyncError))
+        full = is_full(error)
+        why = f"{error.strerror if isinstance(error, FsyncError) else error}{'; make room' if full else ''}"
+        reason = f"a failed {what} ({why})"
+        self.break_off(reason, distrusted=isinstance(error, FsyncError), full=full)
         return StoreBrokenError(str(self.directory.path), reason)
 
-    def break_off(self, reason: str, *, distrusted: bool = False) -> None:
+    def break_off(self, reason: str, *, distrusted: bool = False, full: bool = False) -> None:
         """Let nobody write until what is there was compared with what should be; see `Health.broke`."""
         if self._health.broken is None or distrusted > self._health.distrusted:
-            self._health.broke(reason, now_s=time.monotonic(), distrusted=distrusted)
+            self._health.broke(reason, now_s=time.monotonic(), distrusted=distrusted, full=full)
 
     def _recover(self, session: Session, broken: str) -> None:
         """After a failed fsync or COMMIT: compare the files with the index, and append what is not beyond doubt there.
@@ -560,7 +619,8 @@ class Engine:
             with suppress(CollectionClosedError):  # it cannot be written, and what waits for it is where it was
                 session.flusher.all()
         except (OSError, TaskStoreError, CommitError, sqlite3.Error) as error:
-            self._health.broke(broken, now_s=time.monotonic(), distrusted=isinstance(error, FsyncError))
+            lost = isinstance(error, FsyncError)
+            self._health.broke(broken, now_s=time.monotonic(), distrusted=lost, full=is_full(error))
             raise StoreBrokenError(str(self.directory.path), broken) from error
         self._health.recovered()
 

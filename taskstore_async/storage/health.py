@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import errno
+import sqlite3
 from typing import Final
 
-__all__ = ["Health"]
+__all__ = ["Health", "is_full"]
 
 _BACKOFF_S: Final = (0.0, 0.1, 0.5, 2.0, 10.0)
 
@@ -15,11 +17,13 @@ class Health:
     Attributes:
         broken: What nobody knows the outcome of, so that nothing is written before it is known; None when all is well.
         distrusted: An fsync failed: what can be read may not be on the disk, and a further fsync says nothing about it.
+        full: It failed because the disk was full: when that has room, another try need not wait.
     """
 
     def __init__(self) -> None:
         self.broken: str | None = None
         self.distrusted = False
+        self.full = False
         self._failures = 0
         self._next_try_s = 0.0
 
@@ -28,10 +32,11 @@ class Health:
         self._failures += 1
         return _BACKOFF_S[min(self._failures, len(_BACKOFF_S) - 1)]
 
-    def broke(self, reason: str, *, now_s: float, distrusted: bool = False) -> None:
+    def broke(self, reason: str, *, now_s: float, distrusted: bool = False, full: bool = False) -> None:
         """Note a failure of which nobody knows what it left. The first try to mend it is at once."""
         self.broken = reason
         self.distrusted = self.distrusted or distrusted
+        self.full = full
         self._next_try_s = now_s + _BACKOFF_S[min(self._failures, len(_BACKOFF_S) - 1)]
         self._failures += 1
 
@@ -46,5 +51,15 @@ class Health:
     def recovered(self) -> None:
         """Note that everything is as it should be."""
         self.broken = None
+        self.full = False
         self.distrusted = False
         self._failures = 0
+
+
+def is_full(error: BaseException) -> bool:
+    """Whether *error*, or what led to it, says that the disk is full."""
+    if isinstance(error, OSError):
+        return error.errno in {errno.ENOSPC, errno.EDQUOT}
+    if isinstance(error, sqlite3.Error):
+        return (getattr(error, "sqlite_errorcode", None) or 0) & 0xFF == sqlite3.SQLITE_FULL
+    return error.__cause__ is not None and is_full(error.__cause__)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from contextlib import nullcontext
+import sqlite3
+from contextlib import nullcontext, suppress
 from typing import TYPE_CHECKING, Final, Literal, get_args
 
 import msgspec
@@ -11,7 +12,7 @@ from taskstore_async.core.codec import BadLine, Line, LineReader, same_value, sp
 from taskstore_async.core.fold import Folded, effective, wins
 from taskstore_async.core.names import check_collection
 from taskstore_async.core.stamp import NS_PER_MS
-from taskstore_async.errors import CollectionClosedError, ImportConflictError, TaskStoreError
+from taskstore_async.errors import CollectionClosedError, FlushError, ImportConflictError
 from taskstore_async.storage.reports import ImportReport, Problem
 from taskstore_async.storage.transact import rehearsal, transaction
 
@@ -41,7 +42,8 @@ class _Source(msgspec.Struct):
 class _Plan(msgspec.Struct):
     """What is to be done with what it brings."""
 
-    new: list[Folded]
+    new: list[Folded]  #: no row is there
+    revived: list[Folded]  #: the row of a deleted record is
     replacing: list[Folded]
     unchanged: int
     skipped: list[str]
@@ -101,7 +103,11 @@ def _take(
         plans[name] = plan = _plan(session, name, one.folded, on_conflict)
         if plan.conflicts:
             raise ImportConflictError(name, tuple(plan.conflicts[:_LISTED]), total=len(plan.conflicts))
-    wanted = [(name, one) for name, plan in plans.items() for one in (*plan.new, *plan.replacing)]
+    wanted = [
+        (name, some is plan.new, some)
+        for name, plan in plans.items()
+        for some in (plan.new, plan.revived, plan.replacing)
+    ]
     return plans, _write(engine, session, wanted, names=plans, progress=progress, rehearsing=rehearsing)
 
 
@@ -113,7 +119,7 @@ def _report(
     replaced = [one.line.id for one in plan.replacing if one.line.id not in refused_ids]
     return ImportReport(
         lines=brought.lines,
-        taken=sum(one.line.id not in refused_ids for one in plan.new),
+        taken=sum(one.line.id not in refused_ids for one in (*plan.new, *plan.revived)),
         replaced=len(replaced),
         replaced_ids=tuple(replaced[:_LISTED]),
         unchanged=plan.unchanged,
@@ -129,17 +135,20 @@ def _report(
 def _read(collection: str, data: Iterable[bytes], source: str) -> _Source:
     reader = LineReader(())
     brought = _Source({}, [])
+    folded = brought.folded
 
-    def take(lines: Iterable[Line | BadLine]) -> None:
+    def take(lines: Sequence[Line | BadLine]) -> None:
+        brought.lines += len(lines)
         for line in lines:
-            brought.lines += 1
             if isinstance(line, BadLine):
                 brought.bad.append(Problem(collection, source, line.number, line.offset, line.reason))
                 continue
-            best = brought.folded.get(line.id)
-            instant = effective(line, None if best is None else best.instant)
+            best = folded.get(line.id)
+            instant = line.instant
+            if instant is None:
+                instant = effective(line, None if best is None else best.instant)
             if best is None or wins(instant, best.instant):
-                brought.folded[line.id] = Folded(line, instant)
+                folded[line.id] = Folded(line, instant)
 
     for chunk in data:
         take(reader.feed(chunk))
@@ -150,7 +159,7 @@ def _read(collection: str, data: Iterable[bytes], source: str) -> _Source:
 def _plan(session: Session, name: str, folded: dict[str, Folded], on_conflict: OnConflict) -> _Plan:
     """Decide about every record before anything is written."""
     collection = session.index.collections[name]
-    plan = _Plan([], [], 0, [], [])
+    plan = _Plan([], [], [], 0, [], [])
     stored = _stored(session, collection, list(folded))
     for record_id, one in folded.items():
         row = stored.get(record_id)
@@ -161,7 +170,7 @@ def _plan(session: Session, name: str, folded: dict[str, Folded], on_conflict: O
         elif dead and on_conflict == "newer" and row is not None and not newer:
             plan.skipped.append(record_id)  # it was deleted after it was last changed there
         elif dead:
-            plan.new.append(one)
+            (plan.new if row is None else plan.revived).append(one)
         elif _is_stored(raw, one.line.raw):
             plan.unchanged += 1
         elif on_conflict == "replace" or (on_conflict == "newer" and newer):
@@ -176,6 +185,8 @@ def _plan(session: Session, name: str, folded: dict[str, Folded], on_conflict: O
 def _stored(session: Session, collection: Collection, ids: list[str]) -> dict[str, tuple[int, int, bool, bytes]]:
     """The stamp, whether it is deleted, and the line of each of *ids* that there is."""
     found: dict[str, tuple[int, int, bool, bytes]] = {}
+    if session.index.db.execute(f"SELECT 1 FROM {collection.rows} LIMIT 1").fetchone() is None:
+        return found
     for start in range(0, len(ids), _ASKED):
         some = ids[start : start + _ASKED]
         sql = f"SELECT id, ms, ns, dead, line FROM {collection.rows} WHERE id IN ({', '.join('?' * len(some))})"
@@ -197,43 +208,54 @@ def _is_stored(stored: bytes, brought: bytes) -> bool:
 def _write(
     engine: Engine,
     session: Session,
-    wanted: Sequence[tuple[str, Folded]],
+    wanted: Sequence[tuple[str, bool, Sequence[Folded]]],
     *,
     names: Iterable[str],
     progress: Callable[[int, int], None] | None,
     rehearsing: bool,
 ) -> dict[str, list[tuple[str, str]]]:
-    """Write what is to be written, in transactions of a thousand; in the one that there is when it is rehearsed.
+    """Write what is to be written, in transactions of a thousand or less; in that of the rehearsal, if it is one.
+
+    What is wanted are records of a collection, with whether there is a row of none of them.
 
     Returns:
         By collection, the ids that were refused, with the reason.
     """
     refused: dict[str, list[tuple[str, str]]] = {name: [] for name in names}
     coming: dict[str, set[str]] = {name: set() for name in names}
-    for name, one in wanted:
-        if not one.line.deleted:
-            coming[name].add(one.line.id)
-    for start in range(0, len(wanted), _BATCH):
+    lines: dict[str, list[bytes]] = {}
+    _ = session.index.waiting  # counted while there is little, and added to from now on
+    for name, _, some in wanted:
+        coming[name].update([one.line.id for one in some if not one.line.deleted])
+    written, total = 0, sum(len(some) for *_, some in wanted)
+    for name, new, some in (
+        (name, new, all_[start : start + _BATCH]) for name, new, all_ in wanted for start in range(0, len(all_), _BATCH)
+    ):
         # What is reported is in the journal by then, fsynced: no transaction need be on the disk before.
         with nullcontext() if rehearsing else transaction(engine, session, full=False):
             application = engine.application(session, append_all=False)
-            some = wanted[start : start + _BATCH]
-            for name in dict.fromkeys(name for name, _ in some):
-                application.look_ahead_in(name, [one.line.id for other, one in some if other == name])
-            for name, one in some:
-                try:
-                    application.take_line(name, one.line, one.instant, coming=coming)
-                except TaskStoreError as error:
-                    refused[name].append((one.line.id, str(error)))
-                    coming[name].discard(one.line.id)
+            found = application.take_lines(name, some, new=new, coming=coming)
+            refused[name] += [(record_id, str(error)) for record_id, error in found]
             application.finish()
         if rehearsing:
             continue
         application.contents.delete()
-        session.index.recount()
+        session.index.wrote({name: len(held) for name, held in application.lines.items()})
+        for held_of, held in application.lines.items():
+            lines.setdefault(held_of, []).extend(held)
+        written += len(some)
         if progress is not None:
-            progress(min(start + _BATCH, len(wanted)), len(wanted))
+            progress(written, total)
+    if lines:
+        _append(session, lines)
     return refused
+
+
+def _append(session: Session, lines: Mapping[str, Sequence[bytes]]) -> None:
+    """Flush what was written while its lines are at hand; what cannot be flushed is left to the flush of everything."""
+    with suppress(FlushError, CollectionClosedError, sqlite3.Error):
+        session.index.make_durable()  # of a deletion that had consequences, one file must not have a part alone
+        session.flusher.some(lines)
 
 
 def _refusal(collection: str, source: str, one: Folded, reason: str) -> Problem:

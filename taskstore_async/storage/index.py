@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from taskstore_async.storage import catalogue, failpoints, log, schema
+from taskstore_async.storage.shared_memory import Connection, file_of
 from taskstore_async.storage.unseen import Unseen, first_unseen, noted
 
 if TYPE_CHECKING:
@@ -21,13 +22,13 @@ if TYPE_CHECKING:
     from taskstore_async.storage.catalogue import Collection
     from taskstore_async.storage.journal import FileRecord
 
-__all__ = ["CommitError", "Index", "Mark", "file_of", "open_index"]
+__all__ = ["CommitError", "Index", "Mark", "is_read_only", "open_index"]
 
-_WAL_LIMIT_BYTES = 4 << 20  #: a write-ahead log above it is written back
+_WAL_LIMIT_BYTES = 8 << 20  #: a write-ahead log above it is written back
 _LOOK_EVERY = 32  #: transactions between two looks at its size, until one tells how fast it grows
 _LOOK_MOST = 1_024
 _LOOK_LEAST = 8
-_WAL_FRAMES = 2_000  #: what is to be in the log when it is written back: a page that changed often is written once
+_WAL_FRAMES = 3_000  #: what is to be in the log when it is written back: a page that changed often is written once
 _LOW_EVERY = 1_000  #: entries that the newest mark of all may be behind
 
 
@@ -60,7 +61,7 @@ class Index:
         now_ms: The clock.
     """
 
-    def __init__(self, db: sqlite3.Connection, path: Path | None, *, now_ms: Callable[[], int]) -> None:
+    def __init__(self, db: Connection, path: Path | None, *, now_ms: Callable[[], int]) -> None:
         self.db = db
         self.path = path
         self.now_ms = now_ms
@@ -69,13 +70,16 @@ class Index:
         self.shared = False  #: another connection has written since our last transaction
         self.next_seq = 0
         (self.index_id,) = db.execute("SELECT value FROM meta WHERE name = 'index_id'").fetchone()
+        self.memory = db.memory
+        if self.memory is not None:
+            self.memory.look()
         self._file = None if path is None else file_of(path)
         self._full: bool | None = None
         self._durable = False  #: every commit is on the disk, those of other connections too
         self._version: int | None = None  #: SQLite's data_version at our last transaction
         self._waiting: dict[str, int] | None = None
         self._trimmed_at = 0
-        self._transactions = 0  #: since the last look at the size of the write-ahead log
+        self._transactions = 0  #: since the write-ahead log was written back
         self._look_after = _LOOK_EVERY
         self._low = 0
         self._appended: set[str] = set()  #: collections to whose files in a git repository this handle has appended
@@ -86,8 +90,23 @@ class Index:
 
     @property
     def is_current(self) -> bool:
+        """Whether the path still names the file that this connection has open, and others see what it writes."""
+        return self.is_named and (self.memory is None or self.memory.is_whole)
+
+    @property
+    def is_named(self) -> bool:
         """Whether the path still names the file that this connection has open."""
         return self.path is None or file_of(self.path) == self._file
+
+    @property
+    def can_write(self) -> bool:
+        """Whether SQLite could open its files for writing."""
+        try:
+            self.db.execute("BEGIN IMMEDIATE")
+        except sqlite3.OperationalError as error:
+            return not is_read_only(error)
+        self.db.execute("ROLLBACK")
+        return True
 
     @property
     def waiting(self) -> dict[str, int]:
@@ -270,12 +289,14 @@ class Index:
             self._trimmed_at = self.next_seq
             self._trim()
         self._transactions += 1
-        if self._transactions >= self._look_after:
-            self._look_after = _LOOK_EVERY
-            if frames := self.checkpoint():
-                most = self._transactions * _WAL_FRAMES // frames
-                self._look_after = min(max(most, _LOOK_LEAST), _LOOK_MOST)
+        if self._transactions < self._look_after:
+            return
+        if frames := self.checkpoint():
+            most = self._transactions * _WAL_FRAMES // frames
+            self._look_after = min(max(most, _LOOK_LEAST), _LOOK_MOST)
             self._transactions = 0
+        else:
+            self._look_after += _LOOK_EVERY
 
     def _trim(self) -> None:
         with suppress(sqlite3.Error):  # it is tried again
@@ -303,13 +324,9 @@ class Index:
         return 0
 
 
-def file_of(path: Path) -> tuple[int, int] | None:
-    """The device and inode that *path* names; None when it names nothing."""
-    try:
-        status = os.stat(path)  # noqa: PTH116 - reason: asked before every answer
-    except FileNotFoundError:
-        return None
-    return status.st_dev, status.st_ino
+def is_read_only(error: sqlite3.Error) -> bool:
+    """Whether *error* says that this connection cannot write."""
+    return (getattr(error, "sqlite_errorcode", None) or 0) & 0xFF == sqlite3.SQLITE_READONLY
 
 
 def open_index(path: Path, *, now_ms: Callable[[], int], busy_s: float = math.inf) -> Index:

@@ -10,25 +10,27 @@ from taskstore_async.core.codec import BadLine, Line, decode_line
 from taskstore_async.core.declaration import TYPES
 from taskstore_async.core.fold import effective, wins
 from taskstore_async.core.ids import resolve_prefix
-from taskstore_async.core.query import Query
+from taskstore_async.core.query import Query, gt
 from taskstore_async.core.record import Record, declaration_of
 from taskstore_async.core.write import load
 from taskstore_async.errors import AmbiguousIdError, InvalidIdError, NotFoundError, UnreadableRecordError
 from taskstore_async.storage import log
 from taskstore_async.storage.directory import FORMAT
 from taskstore_async.storage.journal import NoJournalError, open_to_read, stat_of
-from taskstore_async.storage.reconcile import JournalReader
+from taskstore_async.storage.journal_reader import JournalReader
 from taskstore_async.storage.reports import CollectionInfo, StoreInfo, StoreStats, Version
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from taskstore_async.core.query import Filter
     from taskstore_async.storage.catalogue import Collection
     from taskstore_async.storage.engine import Engine
 
 __all__ = ["collections", "history", "info", "not_found", "rebuild_indexes", "stats", "warn_of"]
 
 _WARNINGS = 10
+_PAGE = 2_000  #: records that are loaded at a time
 
 
 def collections(engine: Engine) -> list[CollectionInfo]:
@@ -162,13 +164,17 @@ def rebuild_indexes(engine: Engine, record_type: type[Record]) -> int:
     engine.wanted[wanted.collection] = wanted
     readable = 0
     refused: list[UnreadableRecordError] = []
-    for found in engine.reader.find(wanted.collection, Query()):
-        try:
-            load(record_type, found.raw, found.instant)
-        except UnreadableRecordError as error:
-            refused.append(error)
-        else:
-            readable += 1
+    after: tuple[Filter, ...] = ()
+    while page := engine.reader.find(wanted.collection, Query(after, order_by="id", limit=_PAGE)):
+        for found in page:
+            try:
+                load(record_type, found.raw, found.instant)
+            except UnreadableRecordError as error:
+                refused.append(error)
+            else:
+                readable += 1
+        del refused[_WARNINGS:]
+        after = (gt("id", page[-1].id),)
     warn_of(refused)
     return readable
 

@@ -4,28 +4,32 @@ A blocking flock queues in the kernel, so no process starves, as those that poll
 thread that waits in it cannot be stopped. So a daemon thread waits in it, and callers wait for the thread. A lock that
 comes after its caller gave up goes to the next caller, or is released at once. Every release is an unlock that other
 processes see: the threads of one process never hand the lock to each other behind their backs.
+
+A process that has been alone for a while may try once before it queues, because the thread costs as much as a small
+transaction. That overtakes a process that has just begun to queue, so the tries of a busy process end every few
+milliseconds with a turn in the queue; and as soon as the file is signed by somebody else, there are none.
 """
 
 from __future__ import annotations
 
-import errno
 import os
 import sys
 import threading
+import time
 import weakref
 from collections import deque
 from contextlib import suppress
 from functools import partial
-from pathlib import Path
 from queue import SimpleQueue
 from typing import TYPE_CHECKING
 
-from taskstore_async.errors import NoStoreError, StoreClosedError, StoreLockedError, StoreReadOnlyError
-from taskstore_async.storage.files import CLOEXEC, NOFOLLOW
+from taskstore_async.errors import StoreClosedError, StoreLockedError
+from taskstore_async.storage.lock_file import LockFile, close_all, guard
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from contextlib import AbstractContextManager
+    from pathlib import Path
     from types import TracebackType
 
 __all__ = ["DEADLINE_S", "LOCK_NAME", "StoreLock"]
@@ -33,15 +37,11 @@ __all__ = ["DEADLINE_S", "LOCK_NAME", "StoreLock"]
 LOCK_NAME = "store.lock"
 DEADLINE_S = 10.0  #: seconds that a caller waits unless told otherwise
 THREAD_NAME = "taskstore-lock"
-_TEXT_MAX = 200  # bytes of the file that are read for the holder's name
 _END_S = 1.0  # an idle helper needs microseconds to end
+_ALONE = 16  # holds in a row between which nobody else had the lock, before the first try
+_TRIES_S = 0.005  # as long after a turn in the queue may be tried: a process that comes waits so much longer, once
+_PAUSE_S = 0.001  # after a pause like this a try overtakes nobody: who was waiting has the lock
 
-_READ_ONLY = frozenset({errno.EACCES, errno.EPERM, errno.EROFS})
-_ABSENT = frozenset({errno.ENOENT, errno.ENOTDIR})
-
-# Held while a lock file is opened, so that no fork falls between the descriptor and its entry in _descriptors.
-_guard = threading.RLock()
-_descriptors: set[int] = set()
 _locks: weakref.WeakValueDictionary[str, StoreLock] = weakref.WeakValueDictionary()
 
 
@@ -60,7 +60,7 @@ class StoreLock:
     def __init__(self, directory: Path) -> None:
         self._turnstile: _Turnstile | None = None  # first: __del__ looks at it
         self.path = directory / LOCK_NAME  #: the lock file
-        self._turnstile = _Turnstile(_LockFile(self.path))
+        self._turnstile = _Turnstile(LockFile(self.path))
 
     @classmethod
     def of(cls, directory: Path) -> StoreLock:
@@ -70,7 +70,7 @@ class StoreLock:
         """
         resolved = directory.resolve()
         key = os.path.normcase(resolved)
-        with _guard:
+        with guard:
             lock = _locks.get(key)
             if lock is None:
                 lock = _locks[key] = cls(resolved)
@@ -161,11 +161,16 @@ class _Turn:
 
     __slots__ = ("error", "gate", "thread")
 
+    gate: threading.Lock  #: of a turn that queues: opened when it has come, or when it never will
+
     def __init__(self) -> None:
-        self.gate = threading.Lock()  # opened when it is this caller's turn, or when there will be none
-        self.gate.acquire()
         self.error: BaseException | None = None
         self.thread = threading.get_ident()
+
+    def queue(self) -> None:
+        """Get ready to wait."""
+        self.gate = threading.Lock()
+        self.gate.acquire()
 
 
 class _Turnstile:
@@ -174,13 +179,14 @@ class _Turnstile:
     The helper thread refers to this and not to the :class:`StoreLock`, so that one nobody uses can be dropped.
     """
 
-    def __init__(self, file: _LockFile) -> None:
+    def __init__(self, file: LockFile) -> None:
         self._pid = os.getpid()
         self._file = file
-        self._mutex = threading.Lock()  # over the four below
+        self._mutex = threading.Lock()  # over the six below
         self._waiting: deque[_Turn] = deque()
         self._holder: _Turn | None = None
-        self._busy = False  # the flock is held or on its way: the helper was called for it
+        self._busy = False  # the flock is held or on its way: the helper was called for it, or it is tried
+        self._queued_s = self._left_s = 0.0  # when the last turn came from the queue, and when the last one ended
         self._thread: threading.Thread | None = None
         self._calls: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
 
@@ -199,11 +205,38 @@ class _Turnstile:
                 raise RuntimeError(message)
             if self._thread is None:
                 self._start()
-            self._waiting.append(turn)
-            if not self._busy:
-                self._busy = True  # and no Python call from here to the put: Ctrl-C could fall in between
-                self._calls.put(self._serve)
-        # Always through the helper: a first try in this thread would overtake the processes that queue in the kernel.
+            trying = self._may_try()
+            if trying:
+                self._busy, self._holder = True, turn  # before it holds: an interrupted try is left like a hold
+            else:
+                turn.queue()
+                self._waiting.append(turn)
+                if not self._busy:
+                    self._busy = True  # and no Python call from here to the put: Ctrl-C could fall in between
+                    self._calls.put(self._serve)
+        if not (trying and self._tried(turn)):
+            self._wait(turn, deadline_s)
+
+    def _may_try(self) -> bool:
+        """Whether a first try in the caller's thread overtakes nobody, or not for long."""
+        if self._busy or self._file.alone < _ALONE:
+            return False
+        now_s = time.monotonic()
+        return now_s - self._queued_s < _TRIES_S or now_s - self._left_s > _PAUSE_S
+
+    def _tried(self, turn: _Turn) -> bool:
+        """Take the lock for *turn* if it is free; else have it queue, before those who came meanwhile."""
+        if self._file.try_lock():
+            return True
+        turn.queue()
+        with self._mutex:
+            self._waiting.appendleft(turn)
+            self._holder = None  # and no Python call from here to the put: Ctrl-C could fall in between
+            self._calls.put(self._serve)
+        return False
+
+    def _wait(self, turn: _Turn, deadline_s: float) -> None:
+        """Wait for the turn of one that has queued."""
         if not turn.gate.acquire(timeout=min(max(0.0, deadline_s), threading.TIMEOUT_MAX)):
             with self._mutex:
                 late = turn in self._waiting  # else the lock came this very moment
@@ -229,6 +262,9 @@ class _Turnstile:
                 return
         self._file.unlock()
         with self._mutex:
+            self._left_s = time.monotonic()
+            if self._waiting and self._waiting[0] is turn:  # a try that failed, and was interrupted on its way to queue
+                self._waiting.popleft()
             self._holder = None  # and no Python call from here on: Ctrl-C could fall in between
             if self._waiting:
                 self._calls.put(self._serve)
@@ -263,6 +299,7 @@ class _Turnstile:
         except BaseException as caught:  # noqa: BLE001 - reason: raised in the caller's thread
             error = caught
         with self._mutex:
+            self._queued_s = time.monotonic()
             turn = self._waiting.popleft() if self._waiting else None
             if error is None and turn is not None:
                 self._holder = turn
@@ -277,7 +314,7 @@ class _Turnstile:
             self._file.unlock()  # whoever comes from now on is served by this thread, after this
 
 
-def _run(calls: SimpleQueue[Callable[[], None] | None], file: _LockFile) -> None:
+def _run(calls: SimpleQueue[Callable[[], None] | None], file: LockFile) -> None:
     """Be the helper thread."""
     try:
         while (call := calls.get()) is not None:
@@ -286,147 +323,13 @@ def _run(calls: SimpleQueue[Callable[[], None] | None], file: _LockFile) -> None
         file.close()
 
 
-class _LockFile:
-    """``store.lock``: opened at the first lock, and kept open."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self._name = str(path)  # a Path costs twice as much to stat, and every other process waits for that
-        self._descriptor: int | None = None
-        self._text = _signature()
-
-    def load(self) -> None:
-        """Get ready to lock; at the first lock, because nobody else is to pay the 46 ms of this import."""
-        import portalocker  # noqa: PLC0415 - reason: as the docstring says
-
-        self._failures = portalocker.LockException
-        # Without NON_BLOCKING it waits in the kernel, and polls nothing.
-        exclusive = portalocker.LockFlags.EXCLUSIVE
-        if sys.platform == "win32":
-
-            def lock(descriptor: int) -> None:
-                while True:
-                    with suppress(portalocker.AlreadyLocked):  # the system waits for ten seconds at a time
-                        return portalocker.lock(descriptor, exclusive)
-
-            self._lock, self._unlock = lock, portalocker.unlock
-        else:
-            # portalocker.lock is whatever the program has set LOCKER to. This is flock: lockf would be dropped when
-            # any descriptor of the file closes.
-            locker = portalocker.portalocker.FlockLocker()
-            self._lock, self._unlock = partial(locker.lock, flags=exclusive), locker.unlock
-
-    def lock(self) -> None:
-        """Wait for the lock of the file that has the name now, and sign it.
-
-        Raises:
-            StoreReadOnlyError: It cannot be created or opened.
-            NoStoreError: Its directory does not exist.
-            OSError: Anything else.
-        """
-        try:
-            while True:
-                descriptor = self._open() if self._descriptor is None else self._descriptor
-                self._lock(descriptor)
-                if self._has_the_name(descriptor):
-                    break
-                self.close()  # somebody removed or replaced the file: a lock on the old one is no lock
-            self._sign(descriptor)
-        except BaseException as error:
-            self.close()
-            cause = error.__cause__ if isinstance(error, self._failures) else error
-            if isinstance(cause, OSError) and cause.errno is not None:
-                raise self._explained(cause.errno) from error
-            raise
-
-    def unlock(self) -> None:
-        """Let others have it; threads of this process queue for it again, like everybody."""
-        if self._descriptor is not None:
-            with suppress(self._failures):  # somebody closed our descriptor, and that unlocked it
-                self._unlock(self._descriptor)
-
-    def close(self) -> None:
-        descriptor, self._descriptor = self._descriptor, None
-        if descriptor is None:
-            return
-        _descriptors.discard(descriptor)  # first: a child forked in between must not close what took its number
-        with suppress(OSError):
-            os.close(descriptor)
-
-    def holder(self) -> str:
-        """Who holds the lock, as the file says: process id and command; empty when it does not say."""
-        try:
-            # Closing a descriptor drops no flock; and without NONBLOCK a named pipe would keep us here.
-            descriptor = os.open(self._name, os.O_RDONLY | CLOEXEC | NOFOLLOW | getattr(os, "O_NONBLOCK", 0))
-        except OSError:
-            return ""
-        try:
-            text = os.read(descriptor, _TEXT_MAX).decode(errors="replace")
-        except OSError:
-            return ""
-        finally:
-            os.close(descriptor)
-        pid, _, command = _printable(text).partition(" ")
-        return f"process {pid} ({command})" if pid.isdecimal() and command else f"{pid} {command}".strip()
-
-    def _open(self) -> int:
-        with _guard:
-            descriptor = os.open(self._name, os.O_RDWR | os.O_CREAT | CLOEXEC | NOFOLLOW, 0o666)
-            _descriptors.add(descriptor)
-            self._descriptor = descriptor
-        return descriptor
-
-    def _has_the_name(self, descriptor: int) -> bool:
-        try:
-            named = os.stat(self._name, follow_symlinks=False)  # noqa: PTH116 - reason: as for _name
-        except FileNotFoundError:
-            return False
-        ours = os.fstat(descriptor)
-        return named.st_ino == ours.st_ino and named.st_dev == ours.st_dev
-
-    def _sign(self, descriptor: int) -> None:
-        # Seek and read, because there is no pread on Windows. Written over first and cut after: never seen empty.
-        with suppress(OSError):  # a full disk: the text is for messages, and the lock holds without
-            os.lseek(descriptor, 0, os.SEEK_SET)
-            if os.read(descriptor, _TEXT_MAX) != self._text:
-                os.lseek(descriptor, 0, os.SEEK_SET)
-                os.write(descriptor, self._text)
-                os.ftruncate(descriptor, len(self._text))
-
-    def _explained(self, number: int) -> Exception:
-        if number in _READ_ONLY:
-            return StoreReadOnlyError(str(self.path), os.strerror(number))
-        if number in _ABSENT:
-            return NoStoreError(str(self.path.parent))
-        return OSError(number, os.strerror(number), str(self.path))
-
-
-def _signature() -> bytes:
-    """Return ``<pid> <command>`` of this process, a line of at most 100 bytes."""
-    script = Path(sys.argv[0] if getattr(sys, "argv", None) else "")  # no argv in an embedded interpreter
-    command = _printable(script.parent.name if script.name == "__main__.py" else script.name) or "python"
-    return f"{os.getpid()} {command[:60]}".encode(errors="replace")[:99] + b"\n"
-
-
-def _printable(text: str) -> str:
-    """Return the first line of *text*, without what would move a terminal's cursor."""
-    line = text.partition("\n")[0]
-    return "".join(letter if letter.isprintable() else "?" for letter in line).strip()
-
-
 def _after_fork_in_child() -> None:
-    """Forget the parent's locks, and close their descriptors: they would hold a lock beyond the parent's death.
-
-    Only close them. A flock is of the parent and the child together, so unlocking it here would unlock it there.
-    """
+    """Forget the parent's locks, and close their files."""
     global _locks  # noqa: PLW0603 - reason: the old one may have been half changed by a thread that is gone
     _locks = weakref.WeakValueDictionary()
-    for descriptor in _descriptors:
-        with suppress(OSError):
-            os.close(descriptor)
-    _descriptors.clear()
-    _guard.release()
+    close_all()
+    guard.release()
 
 
 if sys.platform != "win32":
-    os.register_at_fork(before=_guard.acquire, after_in_parent=_guard.release, after_in_child=_after_fork_in_child)
+    os.register_at_fork(before=guard.acquire, after_in_parent=guard.release, after_in_child=_after_fork_in_child)

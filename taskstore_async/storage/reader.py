@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Concatenate, ParamSpec, TypeVar
 
 from taskstore_async.core.declaration import Declaration
 from taskstore_async.storage import catalogue, rows, schema
-from taskstore_async.storage.index import file_of
+from taskstore_async.storage.shared_memory import Connection, Holder, file_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Sequence
@@ -43,7 +43,7 @@ class Reader:
 
     def __init__(
         self,
-        db: sqlite3.Connection,
+        db: Connection,
         path: Path | None,
         *,
         guard: Callable[[], AbstractContextManager[object]] = nullcontext,
@@ -57,6 +57,9 @@ class Reader:
             schema.require_ours(db)
             (self.index_id,) = db.execute("SELECT value FROM meta WHERE name = 'index_id'").fetchone()
             self._collections = catalogue.load(db)
+        self.memory = db.memory
+        if self.memory is not None:
+            self.memory.look()
 
     @classmethod
     def open(
@@ -65,23 +68,44 @@ class Reader:
         *,
         guard: Callable[[], AbstractContextManager[object]] = nullcontext,
         busy_s: float = math.inf,
+        holder: Holder | None = None,
     ) -> Reader:
-        """Open the index at *path* for reading; *busy_s* is as for `schema.connect`.
+        """Open the index at *path* for reading.
+
+        Args:
+            path: The index.
+            guard: Held around every question.
+            busy_s: As for `schema.connect`.
+            holder: Keeps the reader, and closes it when all connections have to close.
 
         Raises:
             sqlite3.DatabaseError: There is none, or none that can be used.
+            OSError: Its shared memory is lost; see `SharedMemory.require`.
         """
         db = schema.connect(path, writable=False, busy_s=busy_s)
         try:
-            return cls(db, path, guard=guard)
+            reader = cls(db, path, guard=guard)
+            if reader.memory is not None:
+                reader.memory.require()
+                if holder is not None:
+                    reader.memory.kept_by(holder)
         except BaseException:
             db.close()
             raise
+        return reader
 
     @property
     def is_current(self) -> bool:
-        """Whether the path still names the file that this connection has open."""
-        return self._path is None or file_of(self._path) == self._file
+        """Whether what it reads is what the path names, as others write it.
+
+        While the whole directory is moved away, nobody writes there by this path, and what was read can be read on.
+        """
+        if self._path is None:
+            return True
+        named = file_of(self._path)
+        if named is None and not self._path.parent.exists():
+            return True
+        return named == self._file and (self.memory is None or self.memory.looks_whole)
 
     def close(self) -> None:
         """Close the connection."""

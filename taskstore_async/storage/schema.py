@@ -14,6 +14,8 @@ import stat
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
+from taskstore_async.storage.shared_memory import Connection, SharedMemory
+
 if TYPE_CHECKING:
     from pathlib import Path
 
@@ -112,7 +114,7 @@ def _require_regular(path: Path) -> None:
             raise sqlite3.DatabaseError(f"{os.path.basename(name)} is no regular file")  # noqa: PTH119 - reason: text
 
 
-def connect(path: Path | None, *, writable: bool, create: bool = False, busy_s: float = math.inf) -> sqlite3.Connection:
+def connect(path: Path | None, *, writable: bool, create: bool = False, busy_s: float = math.inf) -> Connection:
     """Open the index at *path* (None: in memory) in autocommit mode, for any one thread at a time.
 
     A connection that can write is opened and closed under store.lock, because closing the last one checkpoints.
@@ -127,13 +129,16 @@ def connect(path: Path | None, *, writable: bool, create: bool = False, busy_s: 
         sqlite3.DatabaseError: There is none, or something that is no file.
     """
     if path is None:
-        db = sqlite3.connect(":memory:", isolation_level=None, check_same_thread=False)
+        db = sqlite3.connect(":memory:", isolation_level=None, check_same_thread=False, factory=Connection)
     else:
         _require_regular(path)
         mode = "rwc" if create else "rw" if writable else "ro"
         wait_s = min(busy_s, BUSY_S)
         uri = f"file:{quote(str(path))}?mode={mode}"
-        db = sqlite3.connect(uri, uri=True, isolation_level=None, check_same_thread=False, timeout=wait_s)
+        db = sqlite3.connect(
+            uri, uri=True, isolation_level=None, check_same_thread=False, timeout=wait_s, factory=Connection
+        )
+        db.memory = SharedMemory.joined_by(db, path)
     try:
         db.execute("PRAGMA cache_size = -16384")
         if writable:

@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
@@ -27,15 +26,11 @@ from taskstore_async.errors import (
 )
 from taskstore_async.storage import inspection
 from taskstore_async.storage.ask import ask
-from taskstore_async.storage.backup import back_up, restore
-from taskstore_async.storage.check import check, problems_of
 from taskstore_async.storage.claims import claim_op, draft_of_modified, renew_op
 from taskstore_async.storage.compact import GRACE_MS, compact
 from taskstore_async.storage.content import content_op, read_content
-from taskstore_async.storage.description import describe, explain
 from taskstore_async.storage.directory import Directory
 from taskstore_async.storage.engine import Engine
-from taskstore_async.storage.importing import OnConflict, import_lines
 from taskstore_async.storage.ops import (
     Applied,
     Batch,
@@ -66,6 +61,7 @@ if TYPE_CHECKING:
     from taskstore_async.storage.ask import Answer, SqlResult
     from taskstore_async.storage.backup import BackupReport, RestoreReport
     from taskstore_async.storage.description import Description, Explanation
+    from taskstore_async.storage.importing import OnConflict
     from taskstore_async.storage.ops import Op
     from taskstore_async.storage.rehearsal import Doomed
     from taskstore_async.storage.reports import (
@@ -162,6 +158,8 @@ class Store:
         durability: Durability = Durability.INDEX,
     ) -> Generator[Self]:
         """A store in a temporary directory that goes with it; for tests."""
+        import tempfile  # noqa: PLC0415 - reason: most processes never need it, and each starts with this module
+
         with (
             tempfile.TemporaryDirectory(prefix="taskstore-") as folder,
             cls.open(folder, records=records, sync=sync, durability=durability) as store,
@@ -365,6 +363,8 @@ class Store:
             except UnreadableRecordError as error:
                 unreadable.append(Unreadable(found.id, error.reason))
         name, _ = self._known(target)
+        from taskstore_async.storage.check import problems_of  # noqa: PLC0415 - reason: as in temporary
+
         problems = problems_of(self._engine, name)
         unreadable += [Unreadable(None, p.reason, p.line, p.offset) for p in problems if not p.served]
         return Listing(records, unreadable)
@@ -658,6 +658,8 @@ class Store:
 
     def check(self) -> CheckReport:
         """Prove that the index is what the journals and the outbox say, and report whatever else is wrong."""
+        from taskstore_async.storage.check import check  # noqa: PLC0415 - reason: as in temporary
+
         return check(self._engine)
 
     def import_lines(
@@ -702,6 +704,8 @@ class Store:
         Raises:
             ImportConflictError: As for `import_lines`; then nothing was written to any of them.
         """
+        from taskstore_async.storage.importing import import_lines  # noqa: PLC0415 - reason: as in temporary
+
         return import_lines(
             self._engine, data, source=source, on_conflict=on_conflict, dry_run=dry_run, progress=progress
         )
@@ -727,6 +731,8 @@ class Store:
             WriteFailedError: It could not be written; nothing is left of it.
             TaskStoreError: As for `flush`.
         """
+        from taskstore_async.storage.backup import back_up  # noqa: PLC0415 - reason: as in temporary
+
         return back_up(self._engine, Path(destination), dry_run=dry_run, progress=progress)
 
     def restore(self, source: str | os.PathLike[str], *, replace: bool = False, dry_run: bool = False) -> RestoreReport:
@@ -744,6 +750,8 @@ class Store:
             WriteFailedError: It could not be written.
             TaskStoreError: As for `flush`.
         """
+        from taskstore_async.storage.backup import restore  # noqa: PLC0415 - reason: as in temporary
+
         return restore(self._engine, source, replace=replace, dry_run=dry_run)
 
     def collections(self) -> builtins.list[CollectionInfo]:
@@ -764,10 +772,14 @@ class Store:
         Raises:
             NotFoundError: There is none.
         """
+        from taskstore_async.storage.description import describe  # noqa: PLC0415 - reason: as in temporary
+
         return describe(self._engine, self._known(target)[0], record_id)
 
     def explain(self, target: type[Record] | str, *filters: Filter, order_by: str | None = None) -> Explanation:
         """How `list` would find the records: by which index, and what is left to check one by one."""
+        from taskstore_async.storage.description import explain  # noqa: PLC0415 - reason: as in temporary
+
         return explain(self._engine, self._known(target)[0], *filters, order_by=order_by)
 
     def declaration(self, target: type[Record] | str) -> Declaration:

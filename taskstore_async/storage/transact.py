@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from taskstore_async.errors import WriteFailedError, WriteUncertainError
+from taskstore_async.storage.health import is_full
 from taskstore_async.storage.index import CommitError
 
 if TYPE_CHECKING:
@@ -29,7 +30,7 @@ def transaction(engine: Engine, session: Session, *, full: bool) -> Generator[No
         with session.index.transaction(full=full):
             yield
     except CommitError as error:
-        engine.break_off(f"a failed COMMIT ({error})")
+        engine.break_off(f"a failed COMMIT ({error})", full=is_full(error))
         raise WriteUncertainError(f"COMMIT failed: {error}") from error
     except sqlite3.Error as error:
         raise WriteFailedError(str(engine.directory.index), str(error)) from error

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import time
 import weakref
-from concurrent.futures import TimeoutError as NotInTime
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Self, TypeVar, Unpack
@@ -17,7 +16,7 @@ from taskstore_async.tracker import cleaning, importing, reading
 from taskstore_async.tracker.ledger import Ledger, in_memory, overlaid
 from taskstore_async.tracker.plan import Do, Plan, Settle, Step, StoreUnavailableError, drive
 from taskstore_async.tracker.settling import LATE, LOCK_TIMEOUT_S, PATIENCE_S, Health
-from taskstore_async.tracker.store_thread import StoreThread
+from taskstore_async.tracker.store_thread import NotInTimeError, StoreThread
 from taskstore_async.tracker.tracking import RECORDS, Budget, RunEnd, RunStart, TaskEnd, TaskStart, Tracking
 
 if TYPE_CHECKING:
@@ -195,13 +194,13 @@ class BlockingRunTracker(Tracking):
         if self._closed:
             self._ledger.lose_all()
             raise StoreUnavailableError
-        future = self._thread.ask(step)
+        answer = self._thread.ask(step)
         if isinstance(step, Settle) and self._ledger.degraded:
             raise StoreUnavailableError  # the thread goes on trying; nobody waits for that
         began_s = time.monotonic()
         try:
-            return future.result(budget.left_s)
-        except NotInTime:
+            return answer.wait(budget.left_s)
+        except NotInTimeError:
             self._health.tell(LATE)
             raise StoreUnavailableError from None
         finally:

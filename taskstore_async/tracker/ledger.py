@@ -90,7 +90,8 @@ class Ledger:
     def waiting(self) -> list[Waiting]:
         """What waits for the store, oldest first."""
         with self._lock:
-            return sorted(self._waiting.values(), key=lambda one: one.ticket)
+            found = list(self._waiting.values())
+        return sorted(found, key=lambda one: one.ticket) if len(found) > 1 else found
 
     def settle(self, done: Sequence[Waiting], *, lost: bool = False) -> None:
         """The store has *done*, or (*lost*) will never take it; what was kept anew meanwhile goes on waiting."""
@@ -143,6 +144,11 @@ class Ledger:
                 self._reason = None
 
     @property
+    def is_waiting(self) -> bool:
+        """Whether anything waits for the store."""
+        return bool(self._waiting)
+
+    @property
     def state(self) -> TrackerState:
         """How it is just now."""
         with self._lock:
@@ -165,24 +171,24 @@ def overlaid(plan: Plan[T], ledger: Ledger) -> Plan[T]:
             return cast("T", ended.value)
         failed = None
         try:
-            answer = yield from _over(step, [one.record for one in ledger.waiting()])
+            answer = yield from _over(step, ledger)
         except Exception as error:  # noqa: BLE001 - reason: it is the plan's to handle, or raised by it
             failed = error
 
 
-def _over(step: Step, waiting: Sequence[Record]) -> Plan[object]:
+def _over(step: Step, ledger: Ledger) -> Plan[object]:
     match step:
         case Get(target, record_id):
-            for record in waiting:
-                if isinstance(record, target) and record.id == record_id:
+            for record in _of(ledger, target):
+                if record.id == record_id:
                     return record
         case Count(target, filters):
-            if mine := _of(waiting, target):
+            if mine := _of(ledger, target):
                 below = yield Count(target, (*filters, _without(mine)))
                 holds = predicate(filters)
                 return below + sum(holds(_values_of(record)) for record in mine)
         case Find(target, query):
-            if mine := _of(waiting, target):
+            if mine := _of(ledger, target):
                 return _page(query, mine, (yield Find(target, _reaching(query, mine))))
         case Put() | DeleteWhere() | Settle() | Do():
             pass
@@ -205,8 +211,8 @@ def _without(mine: Sequence[Record]) -> Filter:
     return not_(in_("id", [record.id for record in mine]))
 
 
-def _of(waiting: Sequence[Record], target: type[Record]) -> list[Record]:
-    return [record for record in waiting if isinstance(record, target)]
+def _of(ledger: Ledger, target: type[Record]) -> list[Record]:
+    return [one.record for one in ledger.waiting() if isinstance(one.record, target)]
 
 
 def _values_of(record: Record) -> ValueOf:

@@ -178,6 +178,9 @@ def _read(store: Store, step: Find | Count | Get) -> object:
 
 def _write(store: Store, step: Put | DeleteWhere) -> object:
     match step:
+        case Put((record,)):  # which needs no savepoint
+            store.put(record)
+            return None
         case Put(records):
             with store.batch() as batch:
                 for record in records:

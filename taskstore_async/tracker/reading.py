@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from statistics import fmean, median
 from typing import TYPE_CHECKING, Final, TypeVar
 
 from taskstore_async.core.query import Filter, eq, gt, in_
@@ -113,6 +112,8 @@ def _failing(name: str, project: str | None) -> Plan[Failing | None]:
 
 def overall_stats() -> Plan[OverallStats | None]:
     """All runs in numbers; None when there is no run."""
+    from statistics import fmean  # noqa: PLC0415 - reason: a slow start, and history needs none
+
     everything = yield from find_all(Run)
     if not everything:
         return None
@@ -146,6 +147,8 @@ def task_stats(name: str, *, project: str | None = None) -> Plan[TaskStats | Non
 
 def stats_of_task(name: str, executions: Sequence[RunTask], last: RunTask | None) -> TaskStats:
     """*executions* in numbers. Pure."""
+    from statistics import fmean, median  # noqa: PLC0415 - reason: as in overall_stats
+
     by_status = {status: sum(one.status is status for one in executions) for status in RunTaskStatus}
     success, failed = by_status[RunTaskStatus.COMPLETED], by_status[RunTaskStatus.FAILED]
     durations = sorted(one.duration_ms for one in executions if one.status in _ENDED and one.duration_ms is not None)

@@ -115,7 +115,7 @@ class Health:
 
     def recovered(self) -> None:
         """The store did what was asked; it is well once nothing waits: it may be readable and not writable."""
-        if not self._ledger.state.waiting:
+        if not self._ledger.is_waiting:
             self._failures = 0
             self._again_s = 0.0
             self._ledger.recovered()

@@ -109,7 +109,7 @@ class StoreTask:
                 except Exception as error:  # noqa: BLE001 - reason: whatever it is, the run goes on
                     self._failed(error)
                     await self._pause()
-                last = last or (self._leaving and not self._ledger.state.waiting)
+                last = last or (self._leaving and not self._ledger.is_waiting)
         finally:
             self._served.set()
 
@@ -248,6 +248,9 @@ async def _asked(manager: StateManager, step: Find | Count | Get) -> object:
 
 async def _made(manager: StateManager, step: Put | DeleteWhere) -> object:
     match step:
+        case Put((record,)):  # which needs no savepoint
+            await manager.put(record)
+            return None
         case Put(records):
             async with manager.batch() as batch:
                 for record in records:

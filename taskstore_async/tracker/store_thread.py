@@ -7,7 +7,6 @@ not wait for that, so the store has a thread of its own. The thread is a daemon:
 from __future__ import annotations
 
 import threading
-from concurrent.futures import Future
 from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING
 
@@ -22,9 +21,48 @@ if TYPE_CHECKING:
     from taskstore_async.tracker.ledger import Ledger
     from taskstore_async.tracker.settling import Health
 
-__all__ = ["StoreThread"]
+__all__ = ["Answer", "NotInTimeError", "StoreThread"]
 
-_Job = tuple[Step, "Future[object]"]
+
+class NotInTimeError(Exception):
+    """The answer has not come yet."""
+
+
+class Answer:
+    """What is to become of a step; any number of threads may wait for it."""
+
+    def __init__(self) -> None:
+        self._error: Exception | None = None
+        self._value: object = None
+        self._coming = threading.Lock()  # a future's condition takes twice as long
+        self._coming.acquire()
+
+    def give(self, value: object) -> None:
+        """The step was done."""
+        self._value = value
+        self._coming.release()
+
+    def refuse(self, error: Exception) -> None:
+        """The step was not done."""
+        self._error = error
+        self._coming.release()
+
+    def wait(self, seconds: float) -> object:
+        """What was given.
+
+        Raises:
+            NotInTimeError: Nothing was, in so many seconds.
+            Exception: The step was refused.
+        """
+        if not self._coming.acquire(timeout=seconds):
+            raise NotInTimeError
+        self._coming.release()  # to the next one who waits
+        if self._error is not None:
+            raise self._error
+        return self._value
+
+
+_Job = tuple[Step, Answer]
 
 
 class StoreThread:
@@ -44,20 +82,20 @@ class StoreThread:
         self._suspect = False  # opened before something went wrong
         self._jobs: SimpleQueue[_Job | None] = SimpleQueue()
         self._lock = threading.Lock()
-        self._settling: Future[object] | None = None  # not begun yet, so everybody's who comes until then
+        self._settling: Answer | None = None  # not begun yet, so everybody's who comes until then
         self._thread = threading.Thread(target=self._serve, name="taskstore tracker", daemon=True)
         self._thread.start()
 
-    def ask(self, step: Step) -> Future[object]:
-        """Have *step* done; the future has its answer, or a `StoreUnavailableError`, or the caller's mistake."""
+    def ask(self, step: Step) -> Answer:
+        """Have *step* done; the answer is its own, or a `StoreUnavailableError`, or the caller's mistake."""
         with self._lock:
             if isinstance(step, Settle) and self._settling is not None:
                 return self._settling
-            future: Future[object] = Future()
+            answer = Answer()
             if isinstance(step, Settle):
-                self._settling = future
-            self._jobs.put((step, future))
-            return future
+                self._settling = answer
+            self._jobs.put((step, answer))
+            return answer
 
     def close(self, timeout_s: float) -> bool:
         """Give the store what waits, and close it; returns whether that was done in time."""
@@ -70,34 +108,34 @@ class StoreThread:
     def _serve(self) -> None:
         while True:
             try:
-                job = self._jobs.get(timeout=self._health.pause_s if self._ledger.state.waiting else None)
+                job = self._jobs.get(timeout=self._health.pause_s if self._ledger.is_waiting else None)
             except Empty:
-                job = (Settle(), Future[object]())
+                job = (Settle(), Answer())
             if job is None:
                 break
             self._do(*job)
-        self._do(Settle(), Future(), closing=True)
+        self._do(Settle(), Answer(), closing=True)
         self._let_go()
 
-    def _do(self, step: Step, future: Future[object], *, closing: bool = False) -> None:
+    def _do(self, step: Step, answer: Answer, *, closing: bool = False) -> None:
         with self._lock:
-            if self._settling is future:
+            if self._settling is answer:
                 self._settling = None
         try:
             take = on_store(self._opened(writes=isinstance(step, Settle), closing=closing))
-            answer = drive(settle(self._ledger), take) if isinstance(step, Settle) else take(step)
+            found = drive(settle(self._ledger), take) if isinstance(step, Settle) else take(step)
         except StoreUnavailableError as error:
-            future.set_exception(error)
+            answer.refuse(error)
         except Exception as error:  # noqa: BLE001 - reason: whatever it is, the run goes on
             if is_mistake(error):
-                future.set_exception(error)
+                answer.refuse(error)
                 return
             self._suspect = not isinstance(error, StoreLockedError)
             self._health.failed(str(error) or type(error).__name__)
-            future.set_exception(StoreUnavailableError(str(error)))
+            answer.refuse(StoreUnavailableError(str(error)))
         else:
             self._health.recovered()
-            future.set_result(answer)
+            answer.give(found)
 
     def _opened(self, *, writes: bool, closing: bool) -> Store:
         """The store; one that something was wrong with is opened anew, once its pause is over.

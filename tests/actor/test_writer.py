@@ -29,6 +29,7 @@ from taskstore_async import (
     eq,
     lt,
 )
+from taskstore_async.actor import writer
 from taskstore_async.actor.call import twin
 from taskstore_async.storage import clock, files
 from taskstore_async.storage.engine import Engine
@@ -98,6 +99,24 @@ class TestGroupCommit:
         assert len(synced) == batches
         assert len(lines_of(tmp_path)) == 64 * 63 + 1
         assert after.waiting == 0, "what is in the journal does not wait for a flush"
+
+    async def test_who_is_left_for_a_later_transaction_waits_on_for_its_own_answer(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(writer, "_BATCH_MAX", 3)
+        outcomes: dict[str, object] = {}
+        names = [f"plan-{number}" for number in range(10)]
+        async with opened(tmp_path) as store:
+            await store.create(Plan(id="taken"))
+            async with create_task_group() as tasks, engine_busy(store):
+                for name in (*names, "taken"):
+                    tasks.start_soon(outcome, outcomes, name, store.create(Plan(id=name, title=name)))
+                await wait_all_tasks_blocked()
+            assert (await store.stats()).max_batch == 3
+        assert isinstance(outcomes.pop("taken"), AlreadyExistsError)
+        assert {name: getattr(one, "title", one) for name, one in outcomes.items()} == dict(
+            zip(names, names, strict=True)
+        )
 
     async def test_a_batch_over_two_files_syncs_each_once(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -69,6 +69,16 @@ class TestWrites:
             seen = statements_of(store._engine, lambda: store.create_many(jobs(1_200)))
             assert sum("WHERE id IN" in sql for sql in seen) == 3
 
+    def test_an_import_is_one_append_and_a_log_statement_per_thousand(self, tmp_path: Path) -> None:
+        with Store.open(tmp_path, sync=QUIET) as store:
+            store.put(job(0, "first"), durability=Durability.JOURNAL)
+            text = b"".join(lines(2_500))
+            with observed() as seen:
+                said = statements_of(store._engine, lambda: store.import_lines("brought", [text]))
+            assert (seen.appends, seen.lines) == (1, 2_500)
+            assert sum(sql.startswith("INSERT INTO log") for sql in said) == 3
+            assert not any("WHERE id" in sql for sql in said)
+
     def test_small_changes_seldom_write_the_log_back(self, tmp_path: Path) -> None:
         with Store.open(tmp_path, records=[Job], sync=QUIET, durability=Durability.RELAXED) as store:
             store.create_many(jobs(12_000))  # so that the log's file is large from here on

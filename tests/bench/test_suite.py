@@ -6,13 +6,15 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from benchmarks import growth, imports, merges, reads, startup, syncs, tracker, writes
+from benchmarks import growth, imports, merges, programs, reads, startup, syncs, tracker, writes
 from benchmarks.__main__ import FAMILIES, joined, run
 from benchmarks.page import page
 from benchmarks.rows import Absent, Profile, Report, Row, at_least, at_most
 from taskstore_async.bench.measure import Contest, Sample, Spread, percentile, race
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from benchmarks.rows import Family
 
 SMOKE = Profile(name="smoke", rounds=1, slow_rounds=1, puts=64, gets=64, many=200, most=2_000, callers=(8,))
@@ -63,7 +65,12 @@ class TestRows:
         assert len({one.name for one in found.values()}) == len(found)
 
     def test_the_other_families_are_a_part_of_the_suite(self) -> None:
-        assert {merges.FAMILY, startup.FAMILY, imports.FAMILY, tracker.FAMILY} <= set(FAMILIES)
+        assert {merges.FAMILY, startup.FAMILY, imports.FAMILY, tracker.FAMILY, programs.FAMILY} <= set(FAMILIES)
+
+    def test_filters_are_measured_at_both_sizes(self) -> None:
+        found = {one.name for one in reads.FAMILY.rows(SMOKE)}
+        names = {f"filter.{share}.{name}" for share in (1, 10) for name in ("store", "manager")}
+        assert names | {f"{name}.2000" for name in names} <= found
 
     def test_a_merge_is_measured_with_its_memory(self) -> None:
         found = {one.name for one in merges.merge_rows(SMOKE, "journals", 40, 2.2, 220)}
@@ -75,6 +82,38 @@ class TestRows:
         made = run(SMOKE, [Made("peers", lambda _: iter([Absent("Taskwarrior", "not on the path")]))])
         assert made.absent == [Absent("Taskwarrior", "not on the path")]
         assert "Taskwarrior: skipped, not on the path" in capsys.readouterr().out
+
+
+class TestPrograms:
+    """Another program is a row where it is on the path, and a word where it is not, or is another one."""
+
+    @pytest.fixture
+    def path(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+        monkeypatch.setenv("PATH", str(tmp_path))
+        return tmp_path
+
+    def test_none_is_there(self, path: Path) -> None:
+        assert list(programs.FAMILY.rows(SMOKE)) == [
+            Absent("Taskwarrior", "there is no program `task` on the path"),
+            Absent("the Rust taskstore", "there is no program `taskstore` on the path"),
+        ]
+        assert not list(path.iterdir())
+
+    @pytest.mark.parametrize(
+        ("name", "rows"),
+        [
+            ("task", ["program.taskwarrior.import", "program.taskwarrior.list"]),
+            ("taskstore", ["program.taskstore.sync", "program.taskstore.list"]),
+        ],
+    )
+    @pytest.mark.parametrize("fits", [True, False])
+    def test_one_is_there(self, path: Path, name: str, rows: list[str], *, fits: bool) -> None:
+        (path / name).write_text(f"#!/bin/sh\nexit {0 if fits else 3}\n", encoding="utf-8")
+        (path / name).chmod(0o755)
+        found = list(programs.FAMILY.rows(SMOKE))
+        assert [one.name for one in found if isinstance(one, Row)] == (rows if fits else [])
+        absent = [one.reason for one in found if isinstance(one, Absent)]
+        assert [f"`{name}` is another one" in reason for reason in absent].count(True) == (not fits)
 
 
 class TestPage:

@@ -10,7 +10,7 @@ from decimal import Decimal
 from enum import Enum, IntEnum, StrEnum
 from itertools import pairwise
 from types import MappingProxyType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 import pytest
@@ -20,6 +20,7 @@ from msgspec import UNSET
 
 from taskstore_async.core.codec import (
     BadLine,
+    Columns,
     Line,
     LineReader,
     check_line,
@@ -34,6 +35,9 @@ from taskstore_async.core.codec import (
 )
 from taskstore_async.core.names import MAX_LINE_BYTES
 from taskstore_async.errors import InvalidRecordError, LimitExceededError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 MS = 1_000_000
 LONG = "0.1000000000000000055511151231257827"
@@ -716,6 +720,22 @@ def told(found: list[Line | BadLine]) -> list[tuple[int, int, bytes, bool]]:
     return [(line.number, line.offset, line.raw, isinstance(line, Line)) for line in found]
 
 
+USUAL = st.lists(
+    st.fixed_dictionaries(
+        {
+            "id": st.sampled_from(["a", "b", " c", "d\x7f", "", "x" * 257]) | st.just("e"),
+            "updated_at": st.integers(-1, 9),
+        },
+        optional={
+            "deleted": st.sampled_from([True, False, 1]),
+            "n": st.one_of(st.integers(0, 3), st.just([])),
+            "text": st.just("ü" * 250),
+        },
+    ),
+    max_size=8,
+).map(lambda records: b"".join(msgspec.json.encode(record) + b"\n" for record in records))
+
+
 class TestFiles:
     """The lines of a file are the same however it is cut into chunks, and every line that is not blank is told of."""
 
@@ -738,6 +758,45 @@ class TestFiles:
         found = list(decode_lines(data))
         assert told(found) == naive_lines(data)
         assert all(data[line.offset :].startswith(line.raw) for line in found)
+
+    @given(st.one_of(files(), USUAL), st.lists(st.integers(0, 400), max_size=6))
+    def test_columns_are_the_same_lines(self, data: bytes, cuts: list[int]) -> None:
+        reader, columns = LineReader(("status", "n")), LineReader(("status", "n"))
+        bounds = [0, *sorted(min(cut, len(data)) for cut in cuts), len(data)]
+        for start, end in pairwise(bounds):
+            lines = reader.feed(data[start:end])
+            found = columns.feed_columns(data[start:end])
+            if isinstance(found, Columns):
+                rows = zip(found.ids, found.raws, found.stamps_ms, zip(*found.values, strict=True), strict=True)
+                wanted = [(line.id, line.raw, line.instant, line.values) for line in lines if isinstance(line, Line)]
+                assert repr([(one, raw, ms * 1_000_000, values) for one, raw, ms, values in rows]) == repr(wanted)
+                assert not any(isinstance(line, BadLine) or line.deleted or line.problem for line in lines)
+            else:
+                assert repr(found) == repr(lines)
+            assert (columns.offset, columns.number) == (reader.offset, reader.number)
+            assert (columns.markers, columns.flawed) == (reader.markers, reader.flawed)
+
+    def test_usual_lines_come_as_columns(self) -> None:
+        found = LineReader(("n",)).feed_columns(b'{"id":"a","updated_at":5,"n":1}\n{"id":"b","updated_at":6}\n')
+        assert isinstance(found, Columns)
+        assert (list(found.ids), list(found.stamps_ms), found.values) == (["a", "b"], [5, 6], ((1, msgspec.UNSET),))
+
+    @given(st.one_of(files(), USUAL), st.lists(st.booleans(), min_size=20, max_size=20))
+    def test_lines_that_are_known_are_counted_and_the_others_read(self, data: bytes, answers: list[bool]) -> None:
+        asked: list[bytes] = []
+
+        def known(raws: Sequence[bytes], start: int, end: int) -> int:
+            passing = next((at for at in range(start, end) if not answers[at % 20]), end) - start
+            asked.extend(raws[start : start + passing])
+            return passing
+
+        reader, whole = LineReader(()), LineReader(())
+        found = list(reader.feed_unknown(data, known))
+        lines = whole.feed(data)
+        assert (reader.offset, reader.number, reader.passed) == (whole.offset, whole.number, len(asked))
+        assert repr(found) == repr([line for line in lines if line.raw not in asked or line in found])
+        passed = [line for line in lines if line.raw in asked]
+        assert all(isinstance(line, Line) and line.instant is not None for line in passed)
 
     @given(FILE_LINES.map(b"\n".join), st.integers(0, 12))
     def test_reading_may_go_on_where_it_ended(self, data: bytes, cut: int) -> None:

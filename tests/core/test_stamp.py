@@ -68,6 +68,7 @@ class TestText:
             ("2024-02-29T00:00:00Z", 1_709_164_800 * 10**9),
             ("2000-02-29T00:00:00Z", 951_782_400 * 10**9),
             ("9999-12-31T23:59:59.999999999-23:59", 253_402_387_139_999_999_999),
+            ("9999-12-31T23:59:59-23:59", 253_402_387_139_000_000_000),
         ],
     )
     def test_forms(self, text: str, instant: int) -> None:
@@ -142,6 +143,16 @@ class TestText:
         days = (day - dt.date(1970, 1, 1)).days
         assert read_stamp(f"{day}T00:00:00Z") == days * DAY_NS
         assert read_stamp(f"{day}T23:59:60Z") == (days + 1) * DAY_NS
+
+    @given(
+        st.from_regex(
+            r"[0-9]{4}-[0-2][0-9]-[0-3][0-9][T ][0-2][0-9]:[0-6][0-9]:[0-6][0-9]"
+            r"(\.[0-9]{1,6})?(Z|[+-][0-2][0-9]:[0-6][0-9])",
+            fullmatch=True,
+        )
+    )
+    def test_the_usual_form_means_what_the_others_do(self, text: str) -> None:
+        assert read_stamp(text) == read_stamp(text.replace("T", "t").replace(" ", "t"))
 
     @given(st.text("0123456789-:T.Z+ ", max_size=30))
     def test_any_text_is_answered(self, text: str) -> None:

@@ -123,8 +123,8 @@ MUTANTS: Final = (
     Mutant(
         "what is truthy deletes, among many",
         "core/codec.py",
-        "values[3] is True, values[_EXTRA]",
-        "bool(values[3]), values[_EXTRA]",
+        "[one is True for one in deleted]",
+        "[bool(one) for one in deleted]",
         _CODEC,
     ),
     Mutant(
@@ -195,14 +195,14 @@ MUTANTS: Final = (
     Mutant("a line behind a torn one is not missed", "storage/index.py", "rescan=True", "rescan=False", _SYNC),
     Mutant(
         "a pending line is lost to an import",
-        "storage/reconcile.py",
+        "storage/state_writer.py",
         "log.keep_line(self._db, entry)",
         "pass",
         _JOURNAL,
     ),
     Mutant(
         "rows without a line stay",
-        "storage/reconcile.py",
+        "storage/state_writer.py",
         "            while at > 0:",
         "            while False:",
         _SYNC,

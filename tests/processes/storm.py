@@ -6,14 +6,16 @@ import os
 import random
 import signal
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import anyio
 
 from taskstore_async import Durability, Record, StateManager, SyncConfig, TaskStoreError, eq
 from taskstore_async.storage import failpoints, files
+from tests.processes.histories import calls
 from tests.processes.pipe import heard, say
 from tests.processes.records import Mark, Note
+from tests.processes.working import work
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator
@@ -25,16 +27,16 @@ OPS_MAX = 3_000
 
 
 def nursery() -> None:
-    """Fork a storm when told and kill it when told: a fork has imported everything already."""
+    """Fork a process when told and kill it when told: a fork has imported everything already."""
     say(ready=True)
     child = 0
     while (do := (order := heard()).pop("do")) != "stop":
-        if do == "storm":
+        if do in _PROCESSES:
             child = os.fork()
             if child == 0:
                 code = 1
                 try:
-                    storm(**order)
+                    _PROCESSES[do](**order)
                     code = 0
                 finally:
                     os._exit(code)
@@ -99,6 +101,9 @@ async def _storm(store: str, callers: int, prefix: str, dice: random.Random, fir
                 own = random.Random(dice.random())  # noqa: S311 - reason: as above
                 caller = _Caller(manager, name, own, numbers, there)
                 tasks.start_soon(caller.run)
+
+
+_PROCESSES: Final[dict[str, Callable[..., None]]] = {"storm": storm, "calls": calls, "work": work}
 
 
 class _Caller:

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import signal
 from contextlib import ExitStack
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import pytest
@@ -12,14 +14,23 @@ from tests.processes.records import Job
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from tests.processes.child import Event
+
 JOBS = 300
 LONG_MS = 600_000
 SHORT_MS = 1_500
+KILLED_JOBS = 150
+KILLS = 6
 
 
 def with_jobs(path: Path, count: int) -> None:
     with Store.open(path, records=[Job]) as store:
         store.create_many([Job(id=f"j{number:03}") for number in range(count)])
+
+
+def at_work(nursery: Child, path: Path, name: str) -> None:
+    backend = "trio" if int(name[1:]) % 2 else "asyncio"
+    nursery.tell("work", store=str(path), backend=backend, name=name, lease_ms=400)
 
 
 class TestClaim:
@@ -50,6 +61,46 @@ class TestClaim:
         with Store.open(tmp_path, records=[Job]) as store:
             assert {job.id: job.by for job in store.list(Job)} == {claim["claimed"]: claim["by"] for claim in claims}
             assert store.check().ok
+
+    def test_each_is_finished_once_whoever_dies_or_dawdles(self, tmp_path: Path) -> None:
+        with_jobs(tmp_path, KILLED_JOBS)
+        told: list[Event] = []
+        dead: set[str] = set()
+        with ExitStack() as stack:
+            nurseries = [stack.enter_context(Child("nursery")) for _ in range(3)]
+            for number, nursery in enumerate(nurseries):
+                nursery.hear_of("ready")
+                at_work(nursery, tmp_path, f"p{number}")
+            for turn in range(KILLS):
+                victim = nurseries[turn % 3]
+                for _ in range(2 + 3 * turn):
+                    if "left" in victim.hear_until(lambda event: not {"claimed", "done", "left"}.isdisjoint(event)):
+                        break
+                victim.tell("kill")
+                assert victim.hear_of("ended")["ended"] in {0, signal.SIGKILL}
+                dead.add(f"p{turn}")
+                at_work(victim, tmp_path, f"p{turn + 3}")
+            for nursery in nurseries:
+                nursery.tell("wait")
+                assert nursery.hear_of("ended")["ended"] == 0
+                nursery.finish()
+                told += nursery.events
+        with Store.open(tmp_path, records=[Job]) as store:
+            jobs = {job.id: job for job in store.list(Job)}
+            assert store.check().ok
+        assert {job.status for job in jobs.values()} == {"done"}
+        assert [event for event in told if "lost" in event], "nobody dawdled"
+        for job in jobs.values():
+            claims = sorted((event for event in told if event.get("claimed") == job.id), key=lambda one: one["token"])
+            assert all(after["token"] >= before["until"] for before, after in pairwise(claims)), "two had it at once"
+            done = [event for event in told if event.get("done") == job.id]
+            assert len(done) <= 1, "finished twice"
+            if done:
+                assert done[0]["by"] == job.by
+                assert done[0]["at"] <= claims[-1]["until"], "written when the lease had ended"
+                assert done[0]["token"] == claims[-1]["token"], "claimed again when it was done, or late"
+            else:
+                assert job.by in dead, "finished, and nobody was told"
 
     def test_what_a_killed_owner_held_is_claimed_again_and_its_late_writes_are_refused(self, tmp_path: Path) -> None:
         with_jobs(tmp_path, 40)

@@ -1,11 +1,18 @@
 from __future__ import annotations
 
 import sqlite3
+import tempfile
+import tracemalloc
 from contextlib import closing
 from typing import TYPE_CHECKING
 
+import msgspec
 import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
 
+from taskstore_async.core.codec import decode_lines
+from taskstore_async.core.fold import fold
 from taskstore_async.core.record import Document
 from taskstore_async.storage import check as checking
 from taskstore_async.storage.store import Store
@@ -113,6 +120,112 @@ class TestDifferences:
         found = [one for one in store.check().problems if one.kind == "index"]
         assert found
         assert "CHECK" in found[0].message
+
+
+ids = st.sampled_from("abcd")
+stamps = st.one_of(st.integers(1, 3), st.none(), st.just("1970-01-01T00:00:00.002Z"))
+records = st.fixed_dictionaries(
+    {"id": ids, "updated_at": stamps, "n": st.integers(0, 1)},
+    optional={"deleted": st.just(value=True), "created_at": st.integers(1, 3)},
+)
+
+
+def text_of(lines: list[dict[str, object]]) -> bytes:
+    """A journal; a stamp of None is left out."""
+    kept = [{name: value for name, value in line.items() if value is not None} for line in lines]
+    return b"".join(msgspec.json.encode(line) + b"\n" for line in kept)
+
+
+class TestEveryDifference:
+    """What is found is what folding file and outbox says, record by record."""
+
+    @given(
+        before=st.lists(records, min_size=1, max_size=10),
+        after=st.lists(records, min_size=1, max_size=10),
+        pending=st.lists(ids, max_size=2, unique=True),
+    )
+    @example(  # the row's line comes back after one that is as new
+        before=[{"id": "a", "updated_at": 2, "n": 0}],
+        after=[{"id": "a", "updated_at": 2, "n": n} for n in (0, 1, 0)],
+        pending=[],
+    )
+    @example(  # and one that is as new comes after it
+        before=[{"id": "a", "updated_at": 2, "n": 0}],
+        after=[{"id": "a", "updated_at": 2, "n": n} for n in (0, 1)],
+        pending=[],
+    )
+    @example(  # one that the index lacks has a line without a stamp
+        before=[{"id": "a", "updated_at": 2, "n": 0}],
+        after=[{"id": "b", "updated_at": stamp, "n": 0} for stamp in (2, None)],
+        pending=[],
+    )
+    @example(  # and after one that is newer, it does not count
+        before=[{"id": "a", "updated_at": 2, "n": 0}],
+        after=[{"id": "a", "updated_at": stamp, "n": 0} for stamp in (3, 2)],
+        pending=[],
+    )
+    @example(
+        before=[{"id": "a", "updated_at": 2, "n": 0}],
+        after=[{"id": "a", "updated_at": stamp, "n": 0} for stamp in (2, None)],
+        pending=[],
+    )
+    def test_any_file(
+        self, before: list[dict[str, object]], after: list[dict[str, object]], pending: list[str]
+    ) -> None:
+        with tempfile.TemporaryDirectory() as folder, Store.open(folder, sync=QUIET) as store:
+            path = store.path / "things.jsonl"
+            path.write_bytes(text_of(before))
+            store.sync()
+            for record_id in pending:
+                store.put(Document("things", {"id": record_id, "n": 5}))
+            assert store.check().ok
+            path.write_bytes(text_of(after))
+            report = store.check()
+            with closing(sqlite3.connect(store.path / "store.db")) as db:
+                (rows,) = db.execute("SELECT rows FROM collection WHERE name = 'things'").fetchone()
+                has = {one: rest for one, *rest in db.execute(f"SELECT id, line, ms * 1000000 + ns, dead FROM {rows}")}
+            waiting = b"".join(has[one][0] + b"\n" for one in pending)
+            says = fold(decode_lines(text_of(after) + waiting))
+            wanted = {one: [state.line.raw, state.instant, state.line.deleted] for one, state in says.items()}
+            different = {one for one in has.keys() | wanted.keys() if has.get(one) != wanted.get(one)}
+            found = [one.record_id for one in report.problems if one.kind == "difference"]
+            assert sorted(found, key=str) == sorted(different)
+            store.sync()
+            assert store.check().ok
+
+    def test_a_row_with_the_line_of_another_record(self, store: Store) -> None:
+        store.flush()
+        tamper(store, "UPDATE {plans} SET id = 'other' WHERE id = 'p'")
+        found = [(one.kind, one.record_id) for one in store.check().problems]
+        assert sorted(found, key=str) == [("difference", "other"), ("difference", "p")]
+
+    def test_a_row_whose_line_is_none(self, store: Store) -> None:
+        store.flush()
+        for line in (b"garbage", "text", b'{"id":"p"}'):
+            tamper(store, "UPDATE {plans} SET line = ? WHERE id = 'p'", line)
+            assert [(one.kind, one.record_id) for one in store.check().problems] == [("difference", "p")]
+
+    def test_what_is_as_it_should_be_is_not_held_in_memory(self, tmp_path: Path) -> None:
+        with Store.open(tmp_path, sync=QUIET) as store:
+            store.create_many([Document("things", {"id": f"t-{n}", "text": "x" * 200}) for n in range(10_000)])
+            store.flush()
+            tracemalloc.start()
+            try:
+                assert store.check().ok
+                _, peak = tracemalloc.get_traced_memory()
+            finally:
+                tracemalloc.stop()
+            assert peak < (store.path / "things.jsonl").stat().st_size / 2
+
+    def test_beyond_a_thousand_they_are_counted(self, tmp_path: Path) -> None:
+        with Store.open(tmp_path, sync=QUIET) as store:
+            store.create_many([Document("things", {"id": f"t-{number}"}) for number in range(1_200)])
+            store.flush()
+            (store.path / "things.jsonl").write_bytes(b'{"id":"t-0","updated_at":1}\n')
+            report = store.check()
+            assert not report.ok
+            assert len(report.problems) == 1_001
+            assert report.problems[-1].message.startswith("200 further findings")
 
 
 class TestFiles:

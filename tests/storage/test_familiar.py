@@ -71,7 +71,7 @@ class TestFamiliarLines:
     def test_whatever_moved(self, before: list[dict[str, object]], after: list[dict[str, object]]) -> None:
         with tempfile.TemporaryDirectory() as folder, Store.open(folder, sync=QUIET) as store:
             path = store.path / "things.jsonl"
-            for lines in (before, after):
+            for lines in (before, after, before):  # the last one with rows that are gone between others
                 replace(path, text_of(lines))
                 store.sync()
                 if lines:
@@ -98,6 +98,18 @@ class TestFamiliarLines:
             report = store.sync()
             assert report.collections["things"].lines_read == len(moved)
             assert stored(store) == folded(text_of(moved))
+            assert store.check().ok
+
+    def test_long_lines_and_gaps_between_rows(self, tmp_path: Path) -> None:
+        lines: list[dict[str, object]] = [
+            {"id": f"r-{number}", "updated_at": 5, "text": "x" * (20_000 if number % 3 else 5)} for number in range(12)
+        ]
+        with Store.open(tmp_path, sync=QUIET) as store:
+            path = store.path / "things.jsonl"
+            for some in (lines, lines[:4] + lines[5:], lines[2:], [*lines[2:9], {**lines[9], "n": 1}, *lines[10:]]):
+                replace(path, text_of(some))
+                assert store.sync().collections["things"].lines_read == len(some)
+                assert stored(store) == folded(text_of(some))
             assert store.check().ok
 
     def test_a_line_about_which_there_is_something_to_say_is_told_of_each_time(self, tmp_path: Path) -> None:

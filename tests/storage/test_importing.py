@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import errno
 import json
+import os
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -8,8 +10,8 @@ import pytest
 from taskstore_async.core.codec import Line, decode_line
 from taskstore_async.core.record import Document
 from taskstore_async.core.schedule import Durability
-from taskstore_async.errors import CollectionClosedError, ImportConflictError, WriteUncertainError
-from taskstore_async.storage import importing
+from taskstore_async.errors import CollectionClosedError, FlushError, ImportConflictError, WriteUncertainError
+from taskstore_async.storage import files, importing
 from taskstore_async.storage.store import Store
 
 from .samples import ALL, QUIET, Plan, Step, lines_of, unchanged, unpack
@@ -213,6 +215,27 @@ class TestInterrupted:
             assert (report.taken, report.unchanged) == (15, 20)
             assert len(lines_of(store, "things")) == 35
             assert store.check().ok
+
+    def test_what_a_full_disk_kept_out_of_the_journal_waits(
+        self, store: Store, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def full(_descriptor: int, _data: bytes) -> int:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+        store.flush()
+        monkeypatch.setattr(files, "write", full)
+        with pytest.raises(FlushError, match="No space"):
+            store.import_lines("things", data({"id": "a", "updated_at": 1}))
+        monkeypatch.undo()
+        assert store.get("things", "a") is not None
+        assert store.flush().lines == 1
+        assert [line[:9] for line in lines_of(store, "things")][-1:] == [b'{"id": "a']
+
+    def test_what_waited_before_stands_before_it(self, store: Store) -> None:
+        store.put(Document("things", {"id": "first"}))
+        store.import_lines("things", data({"id": "a", "updated_at": 1}, {"id": "b", "updated_at": 1}))
+        assert [json.loads(line)["id"] for line in lines_of(store, "things")] == ["first", "a", "b"]
+        assert store.stats().pending == 0
 
     def test_a_commit_that_fails_is_uncertain(self, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
         from taskstore_async.storage.index import CommitError, Index  # noqa: PLC0415 - reason: only here

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import fcntl
 import gc
+import itertools
 import os
 import signal
 import struct
@@ -13,7 +14,7 @@ import sys
 import threading
 import warnings
 from collections import deque
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from functools import partial
 from typing import IO, TYPE_CHECKING, Any
 
@@ -22,6 +23,7 @@ import pytest
 
 from taskstore_async.errors import NoStoreError, StoreClosedError, StoreLockedError, StoreReadOnlyError
 from taskstore_async.storage import lock as lock_module
+from taskstore_async.storage import lock_file
 from taskstore_async.storage.lock import LOCK_NAME, THREAD_NAME, StoreLock
 from tests.conftest import REPOSITORY
 
@@ -287,12 +289,183 @@ class TestTurns:
         with lock.hold():  # a free one too: a first try in the caller's thread would overtake who queues
             assert names == [THREAD_NAME, THREAD_NAME]
 
+    @pytest.mark.usefixtures("clock")
+    def test_threads_that_queue_behind_a_try_keep_their_order(
+        self, tmp_path: Path, lock: StoreLock, flocks: Flocks
+    ) -> None:
+        alone(lock, flocks)
+        came = watch_arrivals(lock)
+        served: list[int] = []
+        queued: list[threading.Thread] = []
+
+        def queue_others() -> None:
+            flocks.on_ask = lambda: None
+            for number in (1, 2):
+                queued.append(start(partial(hold_briefly, lock, partial(served.append, number))))
+                within(came)
+
+        flocks.on_ask = queue_others
+        with held_elsewhere(tmp_path):
+            trying = start(partial(hold_briefly, lock, partial(served.append, 0)))
+            within(flocks.asked)
+            within(flocks.asked)  # the try has failed, and the helper waits
+        join(trying, *queued)
+        assert served == [0, 1, 2]
+
     def test_it_is_flock_whatever_the_program_tells_portalocker(
         self, tmp_path: Path, lock: StoreLock, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setattr(portalocker.portalocker, "LOCKER", fcntl.lockf)
         with lock.hold():
             assert not is_free(tmp_path)
+
+
+TRY = fcntl.LOCK_EX | fcntl.LOCK_NB
+
+
+class Clock:
+    """Stands in for time.monotonic in the lock's module."""
+
+    def __init__(self) -> None:
+        self.now_s = 1_000.0
+
+    def monotonic(self) -> float:
+        return self.now_s
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    clock = Clock()
+    monkeypatch.setattr(lock_module, "time", clock)
+    return clock
+
+
+def alone(lock: StoreLock, flocks: Flocks) -> None:
+    """Hold the lock as often as it takes until nobody else counts as being there."""
+    for _ in range(lock_module._ALONE + 1):
+        hold_briefly(lock, bool)
+    flocks.calls.clear()
+    flocks.asked = threading.Semaphore(0)
+
+
+@pytest.mark.usefixtures("clock")
+class TestFirstTry:
+    """Who has long been alone tries once in its own thread, and never often enough to keep others out."""
+
+    def test_it_takes_a_free_lock_without_the_helper(self, tmp_path: Path, lock: StoreLock, flocks: Flocks) -> None:
+        alone(lock, flocks)
+        names: list[str] = []
+        flocks.on_ask = lambda: names.append(threading.current_thread().name)
+        with lock.hold():
+            assert lock.held
+            assert not is_free(tmp_path)
+        assert is_free(tmp_path)
+        assert flocks.calls == [TRY, fcntl.LOCK_UN]
+        assert names == [threading.current_thread().name]
+
+    def test_nobody_tries_before_having_been_alone_for_a_while(self, lock: StoreLock, flocks: Flocks) -> None:
+        for _ in range(lock_module._ALONE):
+            hold_briefly(lock, bool)
+        assert TRY not in flocks.calls
+
+    def test_once_somebody_else_has_signed_it_queues_again(
+        self, tmp_path: Path, lock: StoreLock, flocks: Flocks
+    ) -> None:
+        alone(lock, flocks)
+        with held_elsewhere(tmp_path, b"12 tstore\n"):
+            pass
+        hold_briefly(lock, bool)  # which finds the other's signature
+        flocks.calls.clear()
+        for _ in range(lock_module._ALONE):
+            hold_briefly(lock, bool)
+        assert TRY not in flocks.calls
+
+    def test_a_try_that_fails_waits_in_the_queue_and_is_not_repeated(
+        self, tmp_path: Path, lock: StoreLock, flocks: Flocks
+    ) -> None:
+        alone(lock, flocks)
+        with held_elsewhere(tmp_path):
+            waiting = start(partial(hold_briefly, lock, bool))
+            within(flocks.asked)
+            within(flocks.asked)
+        join(waiting)
+        hold_briefly(lock, bool)
+        assert flocks.calls == [TRY, fcntl.LOCK_EX, fcntl.LOCK_UN, fcntl.LOCK_EX, fcntl.LOCK_UN]
+
+    def test_a_run_of_tries_ends_with_a_turn_in_the_queue(self, lock: StoreLock, flocks: Flocks, clock: Clock) -> None:
+        alone(lock, flocks)
+        for _ in range(100):
+            hold_briefly(lock, lambda: setattr(clock, "now_s", clock.now_s + lock_module._TRIES_S / 4))
+        turns = [number for number, call in enumerate(flocks.calls[::2]) if call == fcntl.LOCK_EX]
+        assert 20 <= len(turns) <= 34
+        assert max(later - former for former, later in itertools.pairwise(turns)) <= 5
+
+    def test_after_a_pause_there_is_nobody_to_be_overtaken(self, lock: StoreLock, flocks: Flocks, clock: Clock) -> None:
+        alone(lock, flocks)
+        for _ in range(10):
+            clock.now_s += 1.0
+            hold_briefly(lock, bool)
+        assert set(flocks.calls) == {TRY, fcntl.LOCK_UN}
+
+    def test_a_file_that_was_replaced_is_left_to_the_queue(
+        self, tmp_path: Path, lock: StoreLock, flocks: Flocks
+    ) -> None:
+        alone(lock, flocks)
+        lock.path.unlink()
+        with lock.hold():
+            assert not is_free(tmp_path)
+        assert is_free(tmp_path)
+
+    def test_what_the_system_refuses_is_told_by_the_queue(
+        self, tmp_path: Path, lock: StoreLock, flocks: Flocks, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        alone(lock, flocks)
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "lstat", fails(errno.EIO))
+            with pytest.raises(OSError, match=LOCK_NAME):
+                lock.hold().__enter__()
+        assert is_free(tmp_path)
+
+    @pytest.mark.parametrize("free", [True, False])
+    def test_an_interrupted_try_leaves_nothing_behind(
+        self, tmp_path: Path, lock: StoreLock, flocks: Flocks, *, free: bool
+    ) -> None:
+        alone(lock, flocks)
+        waiting: list[threading.Thread] = []
+
+        def interrupt() -> None:
+            flocks.on_ask = lambda: None
+            came = watch_arrivals(lock)
+            waiting.append(start(partial(hold_briefly, lock, bool)))
+            within(came)
+            raise KeyboardInterrupt
+
+        flocks.on_ask = interrupt
+        with nullcontext() if free else held_elsewhere(tmp_path), pytest.raises(KeyboardInterrupt):
+            lock.hold().__enter__()
+        join(*waiting)
+        assert is_free(tmp_path)
+        with lock.hold(deadline_s=PATIENCE_S):
+            assert lock.held
+
+    def test_interrupted_on_its_way_to_the_queue_it_leaves_nothing_behind(
+        self, tmp_path: Path, lock: StoreLock, flocks: Flocks
+    ) -> None:
+        alone(lock, flocks)
+        gate = turnstile(lock)
+
+        class Interrupting(deque[Any]):
+            def appendleft(self, turn: Any, /) -> None:  # noqa: ANN401 - reason: whatever the turnstile puts there
+                super().appendleft(turn)
+                raise KeyboardInterrupt
+
+        gate._waiting = Interrupting()
+        with held_elsewhere(tmp_path), pytest.raises(KeyboardInterrupt):
+            lock.hold().__enter__()
+        assert not gate._waiting
+        with lock.hold(deadline_s=PATIENCE_S):
+            assert lock.held
+        assert is_free(tmp_path)
 
 
 RIVAL = """
@@ -303,8 +476,9 @@ from taskstore_async.storage.lock import StoreLock
 directory, me, enough, bound = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3]), int(sys.argv[4])
 board = os.open(directory / "board", os.O_RDWR)
 lock = StoreLock.of(directory)
-with lock.hold():
-    pass
+for _ in range(50):  # long enough alone to have begun to try first
+    with lock.hold():
+        pass
 print("ready", flush=True)
 sys.stdin.readline()
 counts = [0, 0, 0]
@@ -448,11 +622,11 @@ class TestDeadline:
     ) -> None:
         queued: list[int] = []
 
-        def holder(_: lock_module._LockFile) -> str:
+        def holder(_: lock_file.LockFile) -> str:
             queued.append(len(turnstile(lock)._waiting))
             return "somebody"
 
-        monkeypatch.setattr(lock_module._LockFile, "holder", holder)
+        monkeypatch.setattr(lock_file.LockFile, "holder", holder)
         with held_elsewhere(tmp_path), pytest.raises(StoreLockedError, match="somebody"):
             lock.hold(deadline_s=0).__enter__()
         assert queued == [0]
@@ -482,7 +656,11 @@ class TurnWithGate(lock_module._Turn):
 
     def __init__(self, answer: Callable[[bool], bool]) -> None:
         super().__init__()
-        gate = self.gate
+        self._answer = answer
+
+    def queue(self) -> None:
+        super().queue()
+        gate, answer = self.gate, self._answer
 
         class Gate:
             def acquire(self, *, timeout: float) -> bool:
@@ -559,14 +737,14 @@ class TestInterruption:
     def test_ctrl_c_while_releasing_releases_all_the_same(
         self, tmp_path: Path, lock: StoreLock, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        release = lock_module._LockFile.unlock
+        release = lock_file.LockFile.unlock
 
-        def once(_: lock_module._LockFile) -> None:
-            monkeypatch.setattr(lock_module._LockFile, "unlock", release)
+        def once(_: lock_file.LockFile) -> None:
+            monkeypatch.setattr(lock_file.LockFile, "unlock", release)
             raise KeyboardInterrupt
 
         with pytest.raises(KeyboardInterrupt), lock.hold():
-            monkeypatch.setattr(lock_module._LockFile, "unlock", once)
+            monkeypatch.setattr(lock_file.LockFile, "unlock", once)
         assert is_free(tmp_path)
         with lock.hold():
             assert lock.held
@@ -849,7 +1027,7 @@ print("portalocker" in sys.modules, threading.active_count(), lock.path.exists()
         assert not thread.is_alive()
         with pytest.raises(OSError, match="Bad file descriptor"):
             os.fstat(descriptor)
-        assert descriptor not in lock_module._descriptors
+        assert descriptor not in lock_file.descriptors
 
     def test_a_lock_that_raised_is_not_kept_alive_by_its_thread(self, tmp_path: Path) -> None:
         lock = StoreLock.of(tmp_path)
@@ -1037,7 +1215,7 @@ class TestFork:
 
     def test_no_fork_falls_between_a_descriptor_and_its_entry(self, lock: StoreLock) -> None:
         # The helper opens under the guard that a fork takes first: with the guard taken, nothing is opened.
-        with lock_module._guard:
+        with lock_file.guard:
             with pytest.raises(StoreLockedError):
                 lock.hold(deadline_s=0).__enter__()
             assert not lock.path.exists()

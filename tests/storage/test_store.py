@@ -30,7 +30,7 @@ from taskstore_async.errors import (
     UnreadableRecordError,
     WriteFailedError,
 )
-from taskstore_async.storage import clock
+from taskstore_async.storage import clock, inspection
 from taskstore_async.storage.store import BatchWriter, Store
 
 from .samples import ALL, QUIET, Loose, Plan, files_of, lines_of, tamper, unchanged
@@ -415,7 +415,10 @@ class TestOpening:
         with pytest.raises(DeclarationConflictError), Store.open(tmp_path, records=[Contrary]):
             pass
 
-    def test_what_the_type_cannot_read_is_named_and_kept_by_rebuild_indexes(self, tmp_path: Path) -> None:
+    def test_what_the_type_cannot_read_is_named_and_kept_by_rebuild_indexes(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(inspection, "_PAGE", 3)
         with Store.open(tmp_path) as store:
             for number in range(14):
                 title: object = "x" if number < 2 else number

@@ -1,0 +1,121 @@
+"""The collections that a transaction writes to: looked at, open to writing, and declared as the types in use say."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from taskstore_async.core.codec import join_fields, split_fields
+from taskstore_async.core.declaration import TYPES
+from taskstore_async.core.names import check_collection
+from taskstore_async.errors import CollectionClosedError
+from taskstore_async.storage import schema
+from taskstore_async.storage.row_writer import RowWriter
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from taskstore_async.core.declaration import Declaration
+    from taskstore_async.storage.catalogue import Collection
+    from taskstore_async.storage.directory import Directory
+    from taskstore_async.storage.index import Index
+    from taskstore_async.storage.sync import Syncer
+
+__all__ = ["Declaring"]
+
+
+class Declaring(RowWriter):
+    """Opens collections to writing inside the caller's transaction of *index*.
+
+    Args:
+        index: Where the rows and the log are.
+        directory: The store.
+        syncer: Looks at the file of a collection that is new to the index.
+        coalesce: As for `RowWriter`.
+        append_all: As for `RowWriter`.
+        wanted: What the record types in use declare, by collection; added to the store's when they are first written.
+    """
+
+    def __init__(
+        self,
+        index: Index,
+        directory: Directory,
+        syncer: Syncer,
+        *,
+        coalesce: bool,
+        append_all: bool,
+        wanted: Mapping[str, Declaration],
+    ) -> None:
+        super().__init__(index, coalesce=coalesce, append_all=append_all)
+        self._directory = directory
+        self._syncer = syncer
+        self._wanted = wanted
+
+    def declare(self, wanted: Declaration, *, exactly: bool = False) -> None:
+        """Add to a declaration, in the journal of the declarations and in the layout of the row table.
+
+        Args:
+            wanted: What to add.
+            exactly: Take away what *wanted* does not say.
+        """
+        types = self._known(TYPES)
+        collection = self._index.collections.get(wanted.collection) or self._syncer.collection(wanted.collection)
+        joined = wanted if exactly else collection.declaration.adopt(wanted)
+        row = self._row(types, wanted.collection)
+        there = row is not None and not row.dead
+        if there and joined == collection.declaration:
+            return
+        stamp_ms = self._next(row)
+        fields = {"id": wanted.collection, "updated_at": stamp_ms, **joined.to_fields()}
+        raw = msgspec.json.encode(fields)
+        if row is not None and not row.dead:  # what a later version may have added stays
+            stored = split_fields(row.raw)
+            ours = split_fields(raw)
+            known = {**_object(stored.get("fields")), **split_fields(ours["fields"])}
+            raw = join_fields({**stored, **ours, "fields": ours["fields"] if exactly else join_fields(known)})
+        if joined.local and not collection.declaration.local:
+            self._directory.keep_local([wanted.collection])
+        kind = schema.UPDATED if there else schema.CREATED
+        self._write(types, wanted.collection, row, raw=raw, ms=stamp_ms, cells=(), kind=kind)
+        self._syncer.take_declarations()
+
+    def _collection(self, name: str) -> Collection:
+        """The catalogue's entry of a collection that is to be written; of one that is new here, its file was read.
+
+        Raises:
+            InvalidNameError: No collection can have this name.
+            CollectionClosedError: It is closed to writing.
+            DeclarationConflictError: The record type in use contradicts the store's declaration.
+        """
+        wanted = self._wanted.get(name)
+        there = self._index.collections.get(name)
+        if there is not None and wanted is not None and there.satisfies is wanted and there.writable:
+            return there
+        found = self._known(check_collection(name))
+        if wanted is not None and found.satisfies is not wanted:
+            self.declare(wanted)
+            found = self._index.collections[name]
+            found.satisfies = wanted
+        return found
+
+    def _known(self, name: str) -> Collection:
+        found = self._index.collections.get(name)
+        if found is None or (found.record is None and name != TYPES):
+            self._ahead.clear()
+            self._syncer.one(name)
+            found = self._index.collections[name]
+        return self._writable(found)
+
+    def _writable(self, collection: Collection) -> Collection:
+        if collection.closed:
+            raise CollectionClosedError(collection.name, str(self._directory.journal(collection.name)))
+        return collection
+
+
+def _object(raw: msgspec.Raw | None) -> dict[str, msgspec.Raw]:
+    """The fields of what should be an object; none when it is something else."""
+    try:
+        return split_fields(raw or b"{}")
+    except msgspec.DecodeError:
+        return {}

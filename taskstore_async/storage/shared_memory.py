@@ -1,0 +1,150 @@
+"""What the connections of this process to one index have in common: SQLite's mapping of its shared memory.
+
+SQLite opens ``store.db-shm`` for the first connection of a process that needs it, and keeps it open until the last one
+closes. When it could only be opened for reading, because no descriptor was left just then, or when it was deleted
+since, so that other processes have another one, opening one connection again mends nothing: all have to close first.
+"""
+
+from __future__ import annotations
+
+import errno
+import math
+import os
+import sqlite3
+import threading
+import time
+import weakref
+from typing import TYPE_CHECKING, ClassVar, Final, Protocol
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+__all__ = ["Connection", "Holder", "SharedMemory", "file_of"]
+
+_File = tuple[int, int]
+_MOMENT_S: Final = 0.02
+
+
+class Holder(Protocol):
+    """Keeps a connection between questions."""
+
+    def let_go(self) -> object:
+        """Close it, when nobody uses it, on any thread."""
+        ...
+
+
+class Connection(sqlite3.Connection):
+    """A connection to an index.
+
+    Attributes:
+        memory: What it has in common with others; None when the index itself lives in memory.
+    """
+
+    memory: SharedMemory | None = None
+
+    def close(self) -> None:
+        """Close it."""
+        super().close()
+        if self.memory is not None:
+            self.memory.left(self)
+
+
+class SharedMemory:
+    """The mapping that the connections of this process to one index share, as long as any of them is open.
+
+    Get it with `joined_by`.
+
+    Args:
+        index: The file of the index.
+
+    Attributes:
+        path: Its file.
+        connections: Those that are open.
+        given_up: A handle has found it useless. Who has a connection closes it after the next use.
+    """
+
+    _known: ClassVar[dict[_File, SharedMemory]] = {}
+    _mutex: ClassVar = threading.RLock()  # over the above, and the connections of each
+
+    def __init__(self, index: Path) -> None:
+        self.path = f"{index}-shm"
+        self._file: _File | None = None
+        self.given_up = False
+        self._looked_s = -math.inf
+        self._looked_lost = False
+        self.connections: weakref.WeakSet[Connection] = weakref.WeakSet()
+        self._holders: weakref.WeakSet[Holder] = weakref.WeakSet()
+
+    @classmethod
+    def joined_by(cls, connection: Connection, index: Path) -> SharedMemory:
+        """What *connection*, which was just opened, has in common with the others."""
+        file = file_of(index) or (0, 0)
+        with cls._mutex:
+            memory = cls._known.get(file)
+            if memory is None or not memory.connections:
+                memory = cls._known[file] = cls(index)
+            memory.connections.add(connection)
+        return memory
+
+    def left(self, connection: Connection) -> None:
+        """Note that *connection* is closed."""
+        with self._mutex:
+            self.connections.discard(connection)
+            if not self.connections:
+                for file in [file for file, one in self._known.items() if one is self]:
+                    del self._known[file]
+
+    def look(self) -> None:
+        """Learn which file it is. Called when a connection has read something, and so has it open."""
+        if self._file is None:
+            self._file = file_of(self.path)
+
+    @property
+    def is_lost(self) -> bool:
+        """Whether the name is that of another file by now, or of none: others do not see what is written here."""
+        return self._file is not None and file_of(self.path) != self._file
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether it can be used: it is not lost, and nobody has given it up."""
+        return not self.given_up and not self.is_lost
+
+    @property
+    def looks_whole(self) -> bool:
+        """The same, as it was a moment ago: a look costs as much as a small question, and is worth it now and then."""
+        now_s = time.monotonic()
+        if now_s - self._looked_s > _MOMENT_S:
+            self._looked_s = now_s
+            self._looked_lost = self.is_lost
+        return not self.given_up and not self._looked_lost
+
+    def require(self, *, to_write: bool = False) -> None:
+        """Check that it is not lost; *to_write*: nor given up.
+
+        Raises:
+            OSError: It is, and a connection of another handle of this process keeps it.
+        """
+        lost = self.is_lost
+        if lost or (to_write and self.given_up):
+            what = "was deleted while in use" if lost else "could only be opened for reading"
+            reason = f"it {what}; use or close the other handles that this process has on the store"
+            raise OSError(errno.ESTALE, reason, self.path)
+
+    def kept_by(self, holder: Holder) -> None:
+        """Have *holder* told when all connections have to close."""
+        self._holders.add(holder)
+
+    def give_up(self) -> None:
+        """Have every connection closed that nobody uses; the others learn of it by `is_whole`."""
+        self.given_up = True
+        for holder in list(self._holders):
+            holder.let_go()
+
+
+def file_of(path: Path | str) -> _File | None:
+    """The device and inode that *path* names; None when it names nothing."""
+    try:
+        status = os.stat(path)  # noqa: PTH116 - reason: asked before every answer
+    except FileNotFoundError:
+        return None
+    return status.st_dev, status.st_ino

@@ -1,0 +1,155 @@
+"""Something goes missing under an open handle: writes say what to do, reads go on, and with it back everything does."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from contextlib import suppress
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from taskstore_async import StateManager, Store
+from taskstore_async.errors import WriteFailedError
+from taskstore_async.storage.polling import Poller
+from tests.conftest import REPOSITORY
+from tests.faults import shim
+from tests.faults.recovery import KINDS, Heard, balloon, deleted, driven, moved_away
+from tests.faults.test_matrix import mounted
+from tests.processes.child import Child
+from tests.storage.workshop import NAME, document
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="modes, limits and open files that move are POSIX's")
+READS = {"get", "list"}
+each_kind = pytest.mark.parametrize("kind", KINDS)
+
+
+def assert_reads_went_on(during: list[Heard], after: list[Heard]) -> None:
+    assert [one for one in during if one.call in READS and one.error] == []
+    assert [one for one in after if one.error] == []
+
+
+@pytest.mark.anyio
+class TestTakenAway:
+    """A handle that is open goes on when what was taken away is back, and needs not be opened again."""
+
+    @each_kind
+    async def test_the_directory(self, tmp_path: Path, kind: str) -> None:
+        during, after = await driven(kind, tmp_path, moved_away)
+        assert_reads_went_on(during, after)
+        refused = [one for one in during if one.call not in READS]
+        assert {one.error for one in refused} == {"NoStoreError"}
+        assert all("put it back" in one.text for one in refused)
+
+    @each_kind
+    @pytest.mark.parametrize("name", ["store.db-shm", "store.lock"])
+    async def test_a_file_that_is_made_anew(self, tmp_path: Path, kind: str, name: str) -> None:
+        during, after = await driven(kind, tmp_path, partial(deleted, name=name))
+        assert_reads_went_on(during, after)
+        assert [one for one in during if one.error] == []
+
+    @each_kind
+    async def test_the_room_on_the_disk(self, tmp_path: Path, kind: str) -> None:
+        with mounted(tmp_path, "-t", "tmpfs", "-o", "size=8m", "tmpfs"):
+            during, after = await driven(kind, tmp_path, balloon)
+        assert_reads_went_on(during, after)
+        refused = [one for one in during if one.error]
+        assert {"relaxed", "index", "journal"} & {one.call for one in refused}
+        assert all("full" in one.text or "No space" in one.text for one in refused)
+        assert [one for one in refused if "make room" in one.text]
+
+
+class TestSharedMemory:
+    """Processes see what the others write, also when one was there before store.db-shm was deleted."""
+
+    @pytest.mark.parametrize(("one", "other"), [("asyncio", "trio"), ("trio", "asyncio")])
+    def test_deleted_between_two_that_open_it(self, tmp_path: Path, one: str, other: str) -> None:
+        with Child("peer", store=tmp_path, backend=one, name="a", auto_export=False) as a:
+            a.hear_of("ready")
+            a.tell("write", count=1, durability="index")
+            a.hear_of("done")
+            (tmp_path / ".taskstore" / "store.db-shm").unlink()
+            with Child("peer", store=tmp_path, backend=other, name="b", auto_export=False) as b:
+                b.hear_of("ready")
+                for turn in range(1, 6):
+                    for writer, reader, name in ((b, a, "b"), (a, b, "a")):
+                        writer.tell("write", count=1, durability="index")
+                        n = writer.hear_of("ack")["n"]
+                        assert n == turn + (name == "a")
+                        reader.tell("get", id=f"{name}-{n % 5}")
+                        assert reader.hear_of("got")["got"] == n
+                a.finish()
+                b.finish()
+
+    @pytest.mark.anyio
+    async def test_deleted_under_two_handles_of_one_process(self, tmp_path: Path) -> None:
+        async with StateManager.open(tmp_path) as one, StateManager.open(tmp_path) as other:
+            for manager in (one, other):
+                await manager.put(document("before"))
+                await manager.get(NAME, "before")
+            (tmp_path / ".taskstore" / "store.db-shm").unlink()
+            with suppress(WriteFailedError):  # as long as the other has it open
+                await one.put(document("during"))
+            assert await other.get(NAME, "before") is not None
+            await other._worker.run(Poller())  # comes by itself twice a second
+            await one.put(document("after"))
+            assert await other.get(NAME, "after") is not None
+            assert (await other.check()).ok
+
+    def test_deleted_under_a_handle_on_which_nothing_is_called(self, tmp_path: Path) -> None:
+        with Store.open(tmp_path) as idle, Store.open(tmp_path) as store:
+            idle.put(document("before"))
+            (tmp_path / ".taskstore" / "store.db-shm").unlink()
+            for _ in range(3):
+                with pytest.raises(WriteFailedError, match="use or close the other handles"):
+                    store.put(document("refused"))
+            assert idle.get(NAME, "before") is not None
+            store.put(document("after"))
+            assert idle.get(NAME, "after") is not None
+            assert idle.get(NAME, "refused") is None
+
+
+def told(case: str, backend: str, folder: str, **more: Any) -> Iterator[dict[str, Any]]:  # noqa: ANN401 - reason: Popen's
+    command = [sys.executable, "-m", "tests.faults.recovery", case, backend, folder]
+    done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, timeout=100, check=False, **more)
+    assert done.returncode == 0, done.stderr[-3000:]
+    return map(json.loads, done.stdout.splitlines())
+
+
+@pytest.mark.parametrize("backend", ["asyncio", "trio"])
+class TestProcess:
+    """The same where all of a process has to be short of something."""
+
+    def test_descriptors(self, tmp_path: Path, backend: str) -> None:
+        events = list(told("descriptors", backend, str(tmp_path)))
+        for event in events[:2]:
+            during = [Heard(*one) for one in event["during"]]
+            assert_reads_went_on(during, [Heard(*one) for one in event["after"]])
+            refused = [one for one in during if one.error]
+            assert {one.call for one in refused} == {"journal", "flush"}
+            assert all("Too many open files" in one.text for one in refused)
+        assert [event["kind"] for event in events[2:]] == list(KINDS)
+        assert all(event["works"] and event["refused"] for event in events[2:])
+
+    def test_permissions(self, backend: str) -> None:
+        with tempfile.TemporaryDirectory() as folder:
+            Path(folder).chmod(0o777)
+            for event in told("modes", backend, folder):
+                during = [Heard(*one) for one in event["during"]]
+                assert_reads_went_on(during, [Heard(*one) for one in event["after"]])
+                refused = [one for one in during if one.error]
+                assert {one.call for one in refused} == {"journal", "flush"}
+                assert all("Permission denied" in one.text for one in refused)
+
+    @pytest.mark.skipif(bool(shim.why_not()), reason=shim.why_not() or "")
+    def test_a_descriptor_for_a_moment(self, tmp_path: Path, backend: str) -> None:
+        for event in told("moment", backend, str(tmp_path), env={**os.environ, **shim.environment()}):
+            assert [one for one in (*event["during"], *event["after"]) if one[1]] == []
