@@ -5,6 +5,7 @@ Nothing of it is loaded before it is called.
 
 from __future__ import annotations
 
+import gc
 import sys
 from importlib import import_module
 from typing import TYPE_CHECKING, Final
@@ -20,6 +21,7 @@ _RUN_BY_OTHERS: Final = {
     "complete": "taskstore_async.cli.completion",
 }
 _HELP: Final = frozenset({"-h", "--help"})
+_RARELY: Final = 100_000  #: objects that are made between two looks for cycles; a short command makes fewer
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -31,7 +33,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     Returns:
         The exit code; `taskstore_async.cli.errors` has the table.
     """
-    words = list(sys.argv[1:] if argv is None else argv)
+    if argv is None:
+        return _main_of_process(sys.argv[1:])
+    words = list(argv)
     try:
         run_by_others = _RUN_BY_OTHERS.get(words[0]) if words else None
         if run_by_others is not None and not _HELP.intersection(words):
@@ -45,3 +49,16 @@ def main(argv: Sequence[str] | None = None) -> int:
         return run(words)
     except KeyboardInterrupt:
         return 130
+
+
+def _main_of_process(words: Sequence[str]) -> int:
+    """Run the command that a process is there for.
+
+    What is loaded lives until the end, so looking for cycles in it only costs: a sixth of a short command's time while
+    it loads, and as much again when the interpreter ends and looks through everything that has not been set aside.
+    """
+    gc.set_threshold(_RARELY)
+    try:
+        return main(words)
+    finally:
+        gc.freeze()

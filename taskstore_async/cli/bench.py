@@ -43,7 +43,9 @@ class What(StrEnum):
 @command("bench")
 def bench(
     tstore: Invocation,
-    what: Annotated[What, typer.Argument(help="What to measure.", show_default="writes")] = What.WRITES,
+    what: Annotated[
+        What, typer.Argument(metavar="[writes|debounce]", help="What to measure.", show_default="writes")
+    ] = What.WRITES,
     *,
     directory: Annotated[
         Path | None, typer.Option("--dir", metavar="DIR", help="On the disk that has this directory.")

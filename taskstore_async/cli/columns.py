@@ -9,17 +9,18 @@ from taskstore_async.cli.output import cell_of
 from taskstore_async.cli.text import human_time, width_of
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     from taskstore_async.core.declaration import Declaration
     from taskstore_async.storage.rows import Found
 
-__all__ = ["cell", "columns_for_people", "columns_for_programs", "fields_of", "row_of"]
+__all__ = ["cell", "columns_for_people", "columns_for_programs", "fields_of", "row_of", "unknown_fields"]
 
 _LOOKED_AT: Final = 50  #: records that decide about the columns for people
 _HEADLINES: Final[tuple[str, ...]] = ("title", "name")  #: what a person looks for first, whether declared or not
 _WIDEST: Final = 80  #: a field with longer text than this is for `show`
 _STAMPS: Final = frozenset({"created_at", "updated_at"})
+_ALWAYS: Final = frozenset({"id", *_STAMPS})
 
 
 def columns_for_programs(declaration: Declaration) -> list[str]:
@@ -47,6 +48,24 @@ def columns_for_people(found: Sequence[Found], declaration: Declaration) -> list
     wanted += declared
     wanted += sorted((name for name in short if name not in _STAMPS), key=lambda name: name.endswith("_at"))
     return list(dict.fromkeys(["id", *wanted, "updated_at"]))
+
+
+def unknown_fields(
+    names: Iterable[str], declaration: Declaration, records: Iterable[Found]
+) -> tuple[list[str], list[str]]:
+    """Which of *names* are neither declared nor in any of *records*, and what there is; none when there is no record.
+
+    *records* is read until every name was found: not at all when all are declared, mostly to its first record.
+    """
+    known = {*_ALWAYS, *declaration.columns}
+    wanted = [name for name in dict.fromkeys(names) if name not in known]
+    missing: list[str] = []
+    for one in records if wanted else ():
+        known.update(_names(one))
+        missing = [name for name in wanted if name not in known]
+        if not missing:
+            break
+    return missing, sorted(known)
 
 
 def _names(one: Found) -> list[str]:

@@ -96,7 +96,7 @@ def candidates(words: Sequence[str]) -> Iterator[tuple[str, str]]:
     *before, current = words
     command, place, awaited, options = _where(before, {one.name: one for one in known}, shared)
     if awaited is not None:
-        offered = _of_option(awaited, before)
+        offered = _of_option(awaited, before, current)
     elif current.startswith("-"):
         offered = ((name, one.help) for one in options for name in one.names if name.startswith("--"))
     elif command is None:
@@ -128,14 +128,18 @@ def _where(
     return command, place, awaited, options
 
 
-def _of_option(option: ParameterInfo, before: Sequence[str]) -> Iterable[tuple[str, str]]:
+def _of_option(option: ParameterInfo, before: Sequence[str], current: str) -> Iterable[tuple[str, str]]:
     if option.choices:
         return ((choice, "") for choice in option.choices)
     if option.metavar == "COLL":
         return _collections(before)
-    if option.metavar in {"CONDITION", "FIELD|-FIELD", "NAME,NAME"}:
-        sign = "=" if option.metavar == "CONDITION" else ""
-        return ((name + sign, "") for name in _fields(before))
+    if option.metavar == "CONDITION":
+        return ((f"{name}=", "") for name in _fields(before) if name.isidentifier())
+    if option.metavar == "FIELD|-FIELD":
+        return ((f"{'-' * current.startswith('-')}{name}", "") for name in _fields(before))
+    if option.metavar == "NAME,NAME":
+        others = current[: current.rfind(",") + 1]
+        return ((others + name, "") for name in _fields(before) if name not in others.split(","))
     return ()
 
 

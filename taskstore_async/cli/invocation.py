@@ -15,7 +15,7 @@ from taskstore_async.cli.finding import Place, find_store
 from taskstore_async.cli.output import Color, Form, Output
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
     from contextlib import AbstractContextManager
 
     from taskstore_async.core.record import Record
@@ -32,6 +32,7 @@ __all__ = [
     "StoreOption",
     "app",
     "command",
+    "offer",
     "registered",
 ]
 
@@ -54,6 +55,7 @@ JsonlFlag = Annotated[bool, typer.Option("--jsonl", help="Print a JSON value per
 Collection = Annotated[str, typer.Argument(metavar="COLL", help="The collection, such as issues.", show_default=False)]
 
 LIST_TYPE: Final = "list-type"
+_WHOLE: Final = 1_000  #: characters of a first sentence: never cut
 registered: Final[dict[str, Callable[..., None]]] = {}
 """The functions behind the commands, by name."""
 
@@ -67,6 +69,18 @@ class Commands(TyperGroup):
         if name.startswith("list-") and name not in self.commands:
             args = [LIST_TYPE, name.removeprefix("list-"), *rest]
         return super().resolve_command(ctx, args)
+
+    def format_commands(self, ctx: Any, formatter: Any) -> None:  # noqa: ANN401, ARG002 - reason: as above; its caller gives both
+        """Write the commands by what they are about, each with its whole first sentence."""
+        from taskstore_async.cli.families import MODULES  # noqa: PLC0415 - reason: only --help needs it
+        from taskstore_async.cli.reference import FAMILY_TITLES  # noqa: PLC0415 - reason: as above
+
+        wide = max(map(len, self.commands), default=0)
+        for family, title in FAMILY_TITLES.items():
+            offered = [(name, self.commands[name]) for name in MODULES[family] if name in self.commands]
+            if offered:
+                with formatter.section(title):
+                    formatter.write_dl([(f"{name:{wide}}", one.get_short_help_str(_WHOLE)) for name, one in offered])
 
 
 app: Final = typer.Typer(
@@ -150,21 +164,32 @@ def invocation_of(
 def command(
     name: str,
 ) -> Callable[[Callable[Concatenate[Invocation, P], None]], Callable[Concatenate[Invocation, P], None]]:
-    """Make a function a command: it gets an `Invocation`, and the options that every command has."""
+    """Make a function a command, once offered: it gets an `Invocation`, and the options that every command has."""
 
     def register(function: Callable[Concatenate[Invocation, P], None]) -> Callable[Concatenate[Invocation, P], None]:
-        # Typer makes options of what a signature says, so the shared ones are added there.
-        first, *own = inspect.signature(function, eval_str=True).parameters.values()
-        del first
-        wrapper = functools.partial(_run, function)
-        parameters = [*own, *_shared()]
-        wrapper.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]  # reason: what inspect reads first
-        wrapper.__annotations__ = {one.name: one.annotation for one in parameters}
-        app.command(name, help=inspect.getdoc(function))(wrapper)
         registered[name] = function
         return function
 
     return register
+
+
+def offer(names: Iterable[str]) -> None:
+    """Add registered commands to the program, in this order; what typer makes of one costs a start 1 ms."""
+    known = {one.name for one in app.registered_commands}
+    for name in names:
+        if name not in known:
+            _add(name, registered[name])
+
+
+def _add(name: str, function: Callable[..., None]) -> None:
+    # Typer makes options of what a signature says, so the shared ones are added there.
+    first, *own = inspect.signature(function, eval_str=True).parameters.values()
+    del first
+    wrapper = functools.partial(_run, function)
+    parameters = [*own, *_shared()]
+    wrapper.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]  # reason: what inspect reads first
+    wrapper.__annotations__ = {one.name: one.annotation for one in parameters}
+    app.command(name, help=inspect.getdoc(function))(wrapper)
 
 
 def _shared() -> Iterator[inspect.Parameter]:

@@ -177,7 +177,7 @@ def _tell(tstore: Invocation, path: str, outcome: Outcome, *, agents: int, loop:
         ]
     )
     tstore.out.lines(outcome.broken[:_TOLD])
-    tstore.out.words(f"look for yourself: tstore --store {path} list task_specs -f status=failed")
+    tstore.out.words(f"look for yourself: tstore --store {path} list executions --sort -updated_at --limit 20")
 
 
 def _facts(outcome: Outcome) -> dict[str, object]:

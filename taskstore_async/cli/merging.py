@@ -48,6 +48,9 @@ def merge(
     """
     from taskstore_async.git.driver import merge_files  # noqa: PLC0415 - reason: --help needs no merge
 
+    for path in (ours, theirs):
+        if not Path(path).exists():  # to the driver it would be a version from which everything was deleted
+            raise UsageError(f"there is no file {path}; nothing was merged (for a deleted file give an empty one)")
     code = merge_files(base, ours, theirs, output=output, path=output, as_json=tstore.out.for_programs)
     tstore.code = ExitCode(code)
 

@@ -13,7 +13,7 @@ import msgspec
 
 from taskstore_async.cli.errors import say
 from taskstore_async.cli.pager import page
-from taskstore_async.cli.text import escape, lay_out, tsv_cell, width_of
+from taskstore_async.cli.text import escape, lay_out, left_out, tsv_cell, width_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -106,13 +106,22 @@ class Output:
                 waiting.clear()
         self._write(bytes(waiting))
 
-    def rows(self, header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-        """Print a table: laid out with its header for people, if there are rows; else as TSV without one."""
+    def rows(self, header: Sequence[str], rows: Sequence[Sequence[str]], *, wanted: bool = False) -> None:
+        """Print a table: laid out with its header for people, if there are rows; else as TSV without one.
+
+        Args:
+            header: The columns' names.
+            rows: Cells, as many per row as there are names.
+            wanted: The person asked for these columns: those for which the terminal is too narrow are named.
+        """
         if self.form is Form.PEOPLE:
             if not rows:
                 return
             escaped = [[escape(cell) for cell in row] for row in rows]
-            self.lines(lay_out(header, escaped, width=shutil.get_terminal_size().columns))
+            width = shutil.get_terminal_size().columns
+            self.lines(lay_out(header, escaped, width=width))
+            if wanted and (missing := left_out(header, escaped, width=width)):
+                self.words(f"note: too narrow for {', '.join(missing)}; give fewer --fields, or a wider terminal")
         else:
             self.lines("\t".join(map(tsv_cell, row)) for row in rows)
 

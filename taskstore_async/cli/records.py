@@ -2,18 +2,27 @@
 
 from __future__ import annotations
 
+from itertools import chain
 from typing import TYPE_CHECKING, Annotated
 from zlib import crc32
 
 import typer
 
-from taskstore_async.cli.columns import cell, columns_for_people, columns_for_programs, fields_of, row_of
+from taskstore_async.cli.columns import (
+    cell,
+    columns_for_people,
+    columns_for_programs,
+    fields_of,
+    row_of,
+    unknown_fields,
+)
 from taskstore_async.cli.errors import UsageError
 from taskstore_async.cli.filters import parse_assignments, parse_filter
 from taskstore_async.cli.invocation import Collection, Invocation, command
 from taskstore_async.cli.kinds import located
 from taskstore_async.cli.text import human_count
 from taskstore_async.core.names import check_collection
+from taskstore_async.core.query import fields_of as fields_of_filters
 from taskstore_async.errors import NotFoundError, StaleWriteError
 
 if TYPE_CHECKING:
@@ -77,6 +86,8 @@ def list_records(
         found = store.lines(collection, *conditions, order_by=sort, limit=limit, offset=offset)
         if not found:
             say_if_unknown(tstore, store, collection)
+        named = [*fields_of_filters(conditions), *([sort.removeprefix("-")] if sort else ()), *_split(fields)]
+        _say_if_no_field(tstore, store, collection, named, found)
         print_rows(tstore, store, collection, found, fields)
 
 
@@ -92,7 +103,7 @@ def print_rows(
         found: The records.
         fields: The fields, with commas between; None leaves them to the form.
     """
-    wanted = None if fields is None else [name.strip() for name in fields.split(",") if name.strip()]
+    wanted = None if fields is None else _split(fields)
     if tstore.out.for_programs and wanted is None:
         tstore.out.stored_many(one.raw for one in found)
         return
@@ -107,9 +118,29 @@ def print_rows(
         columns = columns_for_people(found, declaration)
     else:
         columns = columns_for_programs(declaration)
-    tstore.out.rows(columns, [row_of(one, columns, declaration, people=people) for one in found])
+    tstore.out.rows(
+        columns, [row_of(one, columns, declaration, people=people) for one in found], wanted=wanted is not None
+    )
     if people:
         tstore.out.words(human_count(len(found), "record"))
+
+
+def _split(fields: str | None) -> list[str]:
+    return [name.strip() for name in (fields or "").split(",") if name.strip()]
+
+
+def _say_if_no_field(
+    tstore: Invocation, store: Store, collection: str, names: Sequence[str], found: Sequence[Found]
+) -> None:
+    """A field that a record lacks is an absent one; a person who mistyped its name is told all the same."""
+    declaration = store.declaration(collection)
+    missing, known = unknown_fields(names, declaration, chain(found, store.iterate_lines(collection)))
+    for name in missing:
+        from difflib import get_close_matches  # noqa: PLC0415 - reason: slow to load, and only a mistake needs it
+
+        near = get_close_matches(name, known, n=1)
+        meant = f"did you mean {near[0]}?" if near else f"there are: {', '.join(known)}"
+        tstore.out.words(f"note: no record of {collection} has a field {name}; {meant}")
 
 
 def _print_explanation(tstore: Invocation, found: Explanation) -> None:

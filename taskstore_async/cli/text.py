@@ -16,13 +16,14 @@ __all__ = [
     "human_duration",
     "human_time",
     "lay_out",
+    "left_out",
     "tsv_cell",
     "width_of",
 ]
 
 # What moves a cursor, colours, rings, or turns the direction of the text around: C0, delete, C1, the separators that
 # end a line, and the marks that embed, override and isolate a direction.
-_UNSAFE: Final = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
+_UNSAFE: Final = "[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]"
 _SHORT: Final = {"\n": "\\n", "\t": "\\t", "\r": "\\r"}
 _TSV: Final = {"\\": "\\\\", **_SHORT}
 _JOINING: Final = frozenset(map(chr, range(0x1160, 0x1200)))  #: vowels and finals of Korean: they join their initial
@@ -42,7 +43,9 @@ def escape(text: str, *, keep: str = "") -> str:
         text: Anything.
         keep: Characters to leave as they are.
     """
-    return _UNSAFE.sub(lambda found: found[0] if found[0] in keep else _escaped(found[0]), text)
+    if text.isprintable():  # as most is; none of those characters are
+        return text
+    return re.sub(_UNSAFE, lambda found: found[0] if found[0] in keep else _escaped(found[0]), text)
 
 
 def _escaped(character: str) -> str:
@@ -51,6 +54,8 @@ def _escaped(character: str) -> str:
 
 def tsv_cell(text: str) -> str:
     r"""*text* as one cell: a tab, a newline, a return and a backslash are ``\t``, ``\n``, ``\r`` and ``\\``."""
+    if text.isprintable() and "\\" not in text:
+        return text
     return re.sub(r"[\\\n\t\r]", lambda found: _TSV[found[0]], text)
 
 
@@ -93,8 +98,7 @@ def lay_out(header: Sequence[str], rows: Sequence[Sequence[str]], *, width: int)
         width: Of the terminal.
     """
     table = [header, *rows]
-    natural = [max(width_of(row[place]) for row in table) for place in range(len(header))]
-    widths = _fit(natural, width)
+    widths = _fit(_natural(table), width)
     right = [bool(rows) and all(_is_number(row[place]) for row in rows) for place in range(len(widths))]
     lines: list[str] = []
     for row in table:
@@ -103,6 +107,16 @@ def lay_out(header: Sequence[str], rows: Sequence[Sequence[str]], *, width: int)
         ]
         lines.append((" " * _GAP).join(cells).rstrip())
     return lines
+
+
+def left_out(header: Sequence[str], rows: Sequence[Sequence[str]], *, width: int) -> list[str]:
+    """The columns for which `lay_out` has no room."""
+    return list(header[len(_fit(_natural([header, *rows]), width)) :])
+
+
+def _natural(table: Sequence[Sequence[str]]) -> list[int]:
+    """How wide the columns of *table* are by their content."""
+    return [max(width_of(row[place]) for row in table) for place in range(len(table[0]))]
 
 
 def _fit(natural: Sequence[int], width: int) -> list[int]:

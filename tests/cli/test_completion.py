@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 def _store(folder: Path, tstore: Tstore) -> None:
     assert folder.is_dir()
     tstore("create", "issues", "--id", "bd-1", "title=x", "status=open")
-    tstore("create", "issues", "--id", "bd-2", "title=y", "priority:=1")
+    tstore("create", "issues", "--id", "bd-2", "title=y", "priority:=1", "a b=z")
     tstore("create", "plans", "--id", "p-1", "title=z")
 
 
@@ -43,7 +43,12 @@ class TestCandidates:
             (["list", "--color", ""], ["auto", "always", "never"]),
             (["list", "--color", "auto", "p"], ["plans"]),
             (["list", "issues", "-f", "st"], ["status="]),
+            (["list", "issues", "-f", "a"], []),  # "a b" is a field that no filter can name
             (["list", "issues", "--sort", "pri"], ["priority"]),
+            (["list", "issues", "--sort", "-pri"], ["-priority"]),
+            (["list", "issues", "--fields", "ti"], ["title"]),
+            (["list", "issues", "--fields", "title,ti"], []),
+            (["list", "issues", "--fields", "id,ti"], ["id,title"]),
             (["get", "issues", "bd-"], ["bd-1", "bd-2"]),
             (["delete", "issues", "bd-1", "bd-"], ["bd-1", "bd-2"]),
             (["update", "issues", "bd-2", "ti"], ["title="]),

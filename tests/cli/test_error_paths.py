@@ -98,6 +98,32 @@ class TestUnknownCollection:
         assert "there is no collection issue; there are: issues, " in result.err
 
     @pytest.mark.parametrize(
+        "words",
+        [
+            ["-f", "stauts=open"],
+            ["-f", "stauts!=open"],
+            ["--sort", "-stauts"],
+            ["--fields", "id,stauts"],
+        ],
+    )
+    def test_a_field_that_no_record_has_is_told(self, words: list[str], tstore: Tstore) -> None:
+        tstore("create", "issues", "title=x", "status=open")
+        result = tstore("list", "issues", *words)
+        assert (result.code, result.err.count("\n")) == (0, 1)
+        assert "no record of issues has a field stauts; did you mean status?" in result.err
+
+    def test_a_field_that_some_record_has_is_not_told(self, tstore: Tstore) -> None:
+        for number in range(60):
+            tstore("create", "rare", "--id", f"r-{number:02}", "title=x")
+        tstore("update", "rare", "r-59", "note=y")
+        assert tstore("list", "rare", "-f", "note=z", "--sort", "created_at", "--fields", "id,note").err == ""
+
+    def test_an_empty_collection_lacks_no_field(self, tstore: Tstore) -> None:
+        tstore("create", "empty", "--id", "a", "title=x")
+        tstore("delete", "empty", "a")
+        assert tstore("list", "empty", "-f", "stauts=open").err == ""
+
+    @pytest.mark.parametrize(
         ("words", "code", "hint"),
         [
             (["indexes", "issue"], 0, "tstore collections"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 import pytest
@@ -10,6 +11,7 @@ import typer
 from taskstore_async import __version__, errors
 from taskstore_async.cli.app import app
 from taskstore_async.cli.errors import ExitCode, exit_code_of
+from taskstore_async.cli.reference import FAMILY_TITLES
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -56,6 +58,14 @@ class TestHelp:
     def test_without_words_the_program_explains_itself(self, tstore: Callable[..., Result]) -> None:
         assert tstore() == tstore("--help") == tstore("-h")
         assert "Exit codes: 0 ok" in " ".join(tstore().out.split())
+
+    def test_the_program_lists_its_commands_by_what_they_are_about(self, tstore: Callable[..., Result]) -> None:
+        _, *families = re.split(r"^(\w.*):\n", tstore("--help").out.partition("\nOptions:\n")[2], flags=re.MULTILINE)
+        titles, bodies = families[::2], families[1::2]
+        assert titles == list(FAMILY_TITLES.values())
+        assert "..." not in "".join(bodies)
+        listed = [line.split()[0] for body in bodies for line in body.splitlines() if re.match(r"  \S", line)]
+        assert sorted(listed) == sorted(GROUP.commands)
 
     def test_the_version(self, tstore: Callable[..., Result]) -> None:
         assert tstore("--version").out == f"tstore {__version__}\n"

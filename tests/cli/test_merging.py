@@ -103,6 +103,19 @@ class TestMerge:
         assert "LFS pointer" in result.err
         assert (folder / "ours").read_bytes() == line("a", 2, f=2, g=1)
 
+    @pytest.mark.parametrize("wrong", [1, 2])
+    def test_a_mistyped_file_is_no_version_without_records(
+        self, tstore: Tstore, files: list[str], folder: Path, wrong: int
+    ) -> None:
+        files[wrong] = "ourz"
+        result = tstore("merge", *files, "-o", "out")
+        assert (result.code, result.out) == (2, "")
+        assert "there is no file ourz; nothing was merged" in result.err
+        assert not (folder / "out").exists()
+
+    def test_the_base_may_be_absent(self, tstore: Tstore, files: list[str]) -> None:
+        assert tstore("merge", "absent", *files[1:]).code == 0
+
     def test_too_few_files_end_with_2(self, tstore: Tstore) -> None:
         assert tstore("merge", "base", "ours").code == 2
 

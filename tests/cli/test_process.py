@@ -209,7 +209,13 @@ class TestTerminal:
                 assert width_of(before) == place
 
     def test_nothing_found_is_said(self, folder: Path) -> None:
-        assert on_a_terminal(folder, "list", "issues", "-f", "x=1") == (0, "tstore: 0 records\n")
+        assert on_a_terminal(folder, "list", "issues", "-f", "id=x") == (0, "tstore: 0 records\n")
+
+    def test_columns_that_were_asked_for_and_do_not_fit_are_named(self, folder: Path) -> None:
+        words = ("list", "issues", "--fields", "id,title,status")
+        assert "too narrow for title, status; " in on_a_terminal(folder, *words, columns=8)[1]
+        assert "too narrow" not in on_a_terminal(folder, *words)[1]
+        assert "too narrow" not in on_a_terminal(folder, "list", "issues", columns=8)[1]
 
     def test_sizes_and_moments_are_for_people(self, folder: Path) -> None:
         _, shown = on_a_terminal(folder, "info", columns=200)

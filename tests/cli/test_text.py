@@ -15,6 +15,7 @@ from taskstore_async.cli.text import (
     human_count,
     human_time,
     lay_out,
+    left_out,
     tsv_cell,
     width_of,
 )
@@ -82,6 +83,8 @@ class TestTables:
     def test_columns_that_do_not_fit_are_left_out_from_the_right(self) -> None:
         lines = lay_out(("id", "title", "notes"), [("a", "t" * 30, "n" * 30)], width=36)
         assert lines == ["id  title", "a   " + "t" * 30]
+        assert left_out(("id", "title", "notes"), [("a", "t" * 30, "n" * 30)], width=36) == ["notes"]
+        assert left_out(("id", "title", "notes"), [("a", "t" * 30, "n" * 30)], width=80) == []
 
     def test_room_that_is_left_goes_to_what_was_cut(self) -> None:
         assert lay_out(("id", "title"), [("a", "t" * 70)], width=80)[1] == "a   " + "t" * 70
