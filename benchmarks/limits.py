@@ -71,7 +71,11 @@ LIMITS: Final[dict[str, str]] = {
         "a number, and the floor does not read them. Rows and log take 2, the append 0.4. What is left to gain is a "
         "reader of such stamps in C."
     ),
-    "tracker.task": (
+    "tracker.task.StateManager": (
+        "The record is kept in memory first, and a task of the tracker's own gives it to the manager, so that a run "
+        "never waits for a store that hangs. It would take writing in the caller's task."
+    ),
+    "tracker.task.Store": (
         "The store of a tracker has a thread of its own, so that a run never waits for one that hangs: handing a "
         "record over and waking up again costs 30 to 50 µs a put here. It would take writing in the caller's thread."
     ),
