@@ -26,8 +26,13 @@ def rows(profile: Profile) -> Iterator[Row]:
     """Everything about runs."""
     count = max(50, profile.puts // 16)
     yield _row(profile, "BlockingRunTracker", "Store", partial(_tracked, count), partial(_put, count))
-    awaited = [partial(run, function, count) for function in (_tracked_awaiting, _put_awaiting)]
-    yield _row(profile, "RunTracker on asyncio", "StateManager", *awaited)
+    yield _row(
+        profile,
+        "RunTracker on asyncio",
+        "StateManager",
+        lambda: run(_tracked_awaiting, count),
+        lambda: run(_put_awaiting, count),
+    )
 
 
 def _row(profile: Profile, title: str, floor: str, tracker: Callable[[], Sample], puts: Callable[[], Sample]) -> Row:

@@ -12,9 +12,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from taskstore_async.actor.manager import StateManager
     from taskstore_async.core.change import Change, ChangeKind, Origin
-    from taskstore_async.core.graph import Graph
-    from taskstore_async.core.ids import text_id
-    from taskstore_async.core.query import (
+    from taskstore_async.core.filters import (
         Filter,
         FilterOp,
         any_,
@@ -29,6 +27,8 @@ if TYPE_CHECKING:
         ne,
         not_,
     )
+    from taskstore_async.core.graph import Graph
+    from taskstore_async.core.ids import text_id
     from taskstore_async.core.record import Document, Indexed, Record, References, Unique, first_of, present
     from taskstore_async.core.schedule import Durability, SyncConfig
     from taskstore_async.errors import (
@@ -161,7 +161,7 @@ __all__ = [
 _FILTERS = "any_ contains eq gt gte in_ is_null lt lte ne not_ Filter FilterOp"
 _RECORDS = "Document Indexed Record References Unique first_of present"
 _HOMES = {
-    **dict.fromkeys(_FILTERS.split(), "taskstore_async.core.query"),
+    **dict.fromkeys(_FILTERS.split(), "taskstore_async.core.filters"),
     **dict.fromkeys(_RECORDS.split(), "taskstore_async.core.record"),
     "Change": "taskstore_async.core.change",
     "ChangeKind": "taskstore_async.core.change",

@@ -190,9 +190,16 @@ class AlreadyExistsError(TaskStoreError):
 class NotFoundError(TaskStoreError, LookupError):
     """There is no such record."""
 
-    def __init__(self, collection: str, record_id: str, *, near: tuple[str, ...] = ()) -> None:
-        hint = f"; did you mean {' or '.join(near)}?" if near else "; list the collection to see what there is"
-        super().__init__(f"{collection}/{record_id} does not exist{hint}")
+    def __init__(
+        self,
+        collection: str,
+        record_id: str,
+        *,
+        near: tuple[str, ...] = (),
+        there: str = "list the collection to see what there is",
+    ) -> None:
+        hint = f"did you mean {' or '.join(near)}?" if near else there
+        super().__init__(f"{collection}/{record_id} does not exist; {hint}")
         self.collection = collection
         self.record_id = record_id
         self.near = near
@@ -299,15 +306,17 @@ class ClaimLostError(TaskStoreError):
 class ImportConflictError(TaskStoreError):
     """An import met records that are stored with other content."""
 
-    def __init__(self, collection: str, record_ids: tuple[str, ...], *, total: int) -> None:
+    def __init__(self, collection: str, record_ids: tuple[str, ...], *, total: int, source: str | None = None) -> None:
         shown = ", ".join(record_ids[:_SHOWN]) + (", …" if total > _SHOWN else "")
+        of_file = "" if source is None else f"{source}: "
         super().__init__(
-            f"{total} of the records to import are in {collection} already, with other content ({shown}); nothing was "
-            f"written: choose on_conflict (--on-conflict) skip, replace or newer"
+            f"{of_file}{total} of the records to import are in {collection} already, with other content ({shown}); "
+            f"nothing was written: choose on_conflict (--on-conflict) skip, replace or newer"
         )
         self.collection = collection
         self.record_ids = record_ids
         self.total = total
+        self.source = source
 
 
 class ExchangeError(TaskStoreError, ValueError):

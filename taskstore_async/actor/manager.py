@@ -362,7 +362,7 @@ def _facts(engine: Engine) -> tuple[Path, Path | None, Callable[[], AbstractCont
     """
     waiting = sum(log.pending_count(engine.reader.db).values())
     left = waiting > engine.schedule.waiting
-    return engine.directory.path, engine.index_path, engine.guard, waiting, left
+    return engine.directory.path, engine.index_path, engine.connections.guard, waiting, left
 
 
 def _look(engine: Engine) -> SyncReport:

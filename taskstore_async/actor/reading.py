@@ -11,7 +11,7 @@ from anyio.lowlevel import checkpoint
 
 from taskstore_async.actor.handle import Handle, declared, loaded
 from taskstore_async.actor.watch import Watcher
-from taskstore_async.core.query import Cursor, Filter, Query
+from taskstore_async.core.query import Cursor, Query
 from taskstore_async.core.record import Document, Record
 from taskstore_async.errors import UnreadableRecordError
 from taskstore_async.storage import inspection
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
 
     from taskstore_async.core.change import Change
+    from taskstore_async.core.filters import Filter
     from taskstore_async.core.record import AnyRecord
     from taskstore_async.storage.reports import Version
     from taskstore_async.storage.rows import Found

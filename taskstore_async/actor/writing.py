@@ -9,7 +9,7 @@ from anyio.lowlevel import checkpoint
 
 from taskstore_async.actor.handle import Handle, loaded
 from taskstore_async.actor.reading import SLICE
-from taskstore_async.core.query import Filter, Query
+from taskstore_async.core.query import Query
 from taskstore_async.core.record import Document, Record
 from taskstore_async.core.write import draft, load, load_document
 from taskstore_async.errors import StaleWriteError
@@ -34,6 +34,7 @@ from taskstore_async.storage.store import BatchWriter, Lease
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Iterable
 
+    from taskstore_async.core.filters import Filter
     from taskstore_async.core.schedule import Durability
     from taskstore_async.core.write import Draft
 

@@ -24,7 +24,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from taskstore_async.core.exchange import Brought
-    from taskstore_async.core.query import Filter
+    from taskstore_async.core.filters import Filter
+    from taskstore_async.core.sheet import Cells
     from taskstore_async.storage.reports import ImportReport
     from taskstore_async.storage.store import Store
 
@@ -59,10 +60,13 @@ class Format(StrEnum):
 @command("import")
 def import_file(
     tstore: Invocation,
-    file: Annotated[str, typer.Argument(metavar="FILE", help="The file; - for stdin, which is read to its end first.")],
+    files: Annotated[
+        list[str],
+        typer.Argument(metavar="FILE...", help="The files; - for stdin, which is read to its end first."),
+    ],
     *,
     collection: Annotated[
-        str | None, typer.Option("--collection", "-c", metavar="COLL", help="Where they go; the file's name otherwise.")
+        str | None, typer.Option("--collection", "-c", metavar="COLL", help="Where they go; a file's name otherwise.")
     ] = None,
     on_conflict: Annotated[
         OnConflict,
@@ -70,7 +74,7 @@ def import_file(
     ] = OnConflict.FAIL,
     form: Annotated[
         ExchangeForm | None,
-        typer.Option("--format", help="What the file holds; its name and its content tell otherwise."),
+        typer.Option("--format", help="What the files hold; their names and content tell otherwise."),
     ] = None,
     id_field: Annotated[
         str | None, typer.Option(metavar="NAME", help="The field that is the id, where it is called otherwise.")
@@ -90,20 +94,44 @@ def import_file(
     with 1; all others are taken. JSON is a list, one record, or what export-json prints. With --dry-run everything is
     done and taken back, so that it tells what would be refused too, and of CSV what the columns are taken for.
 
+    Several files are one import with a report each. All are read before anything is written, and a conflict in one of
+    them stops all; their records may name each other, and of an id that several have the winner is taken.
+
     Example: tstore import issues.csv --id-field key --map created=created_at --dry-run
     """
+    if files.count(_STDIN) > 1:
+        raise UsageError("stdin can be read once; leave one - out")
+    names = _names(maps or (), id_field)
+    sources = [_source(one, collection, form, names, typed=not no_types) for one in files]
+    with tstore.open_or_rehearse(dry_run=dry_run) as store, counting("importing") as progress:
+        reports = store.import_files(
+            [(one.name, one.targets) for one in sources],
+            on_conflict=on_conflict.value,
+            dry_run=dry_run,
+            progress=progress,
+        )
+    _print_import(tstore, list(zip(sources, reports, strict=True)))
+
+
+class _Source(msgspec.Struct):
+    """A file: what it is called and holds, and where its records go."""
+
+    name: str
+    form: ExchangeForm
+    columns: Mapping[str, Cells]
+    targets: dict[str, Sequence[bytes]]
+
+
+def _source(
+    file: str, collection: str | None, form: ExchangeForm | None, names: Mapping[str, str], *, typed: bool
+) -> _Source:
     from taskstore_async.core.exchange import form_of, read_exchange  # noqa: PLC0415 - reason: --help needs no records
 
     data = _bytes_of(file)
-    source = "<stdin>" if file == _STDIN else file
-    found_form = form or form_of("" if file == _STDIN else file, data)
-    brought = read_exchange(data, found_form, source=source, names=_names(maps or (), id_field), typed=not no_types)
-    targets = _targets(brought, file, collection, found_form)
-    with tstore.open_or_rehearse(dry_run=dry_run) as store, counting("importing") as progress:
-        reports = store.import_all(
-            targets, source=source, on_conflict=on_conflict.value, dry_run=dry_run, progress=progress
-        )
-    _print_import(tstore, reports, brought, found_form)
+    name = "<stdin>" if file == _STDIN else file
+    found = form or form_of("" if file == _STDIN else file, data)
+    brought = read_exchange(data, found, source=name, names=names, typed=typed)
+    return _Source(name, found, brought.columns, _targets(brought, file, collection, found))
 
 
 def _bytes_of(file: str) -> bytes:
@@ -126,7 +154,7 @@ def _targets(brought: Brought, file: str, collection: str | None, form: Exchange
     """Where the records go."""
     if None not in brought.collections:
         if collection is not None:
-            raise UsageError("the file names its collections itself; leave --collection out")
+            raise UsageError(f"{file} names its collections itself; leave --collection out")
         return {name: lines for name, lines in brought.collections.items() if name is not None}
     if collection is not None:
         return {check_collection(collection): brought.collections[None]}
@@ -139,26 +167,41 @@ def _targets(brought: Brought, file: str, collection: str | None, form: Exchange
     return {stem: brought.collections[None]}
 
 
-def _print_import(tstore: Invocation, reports: dict[str, ImportReport], brought: Brought, form: ExchangeForm) -> None:
+def _print_import(tstore: Invocation, done: Sequence[tuple[_Source, dict[str, ImportReport]]]) -> None:
     from taskstore_async.storage.reports import together  # noqa: PLC0415 - reason: --help needs no engine
 
-    total = together(reports.values())
-    if tstore.out.for_programs:
-        more = {"format": form, "columns": brought.columns, "collections": reports}
-        tstore.out.value({**msgspec.structs.asdict(total), **more})
-    else:
-        for name, report in reports.items():
-            counts = [(count.removesuffix("_count"), str(getattr(report, count))) for count in _COUNTS]
-            tstore.out.facts([("collection", name), *counts])
-        if total.dry_run and brought.columns:
-            tstore.out.facts([(f"column {name}", kind.value) for name, kind in brought.columns.items()])
+    total = together(report for _, reports in done for report in reports.values())
+    if not tstore.out.for_programs:
+        for source, reports in done:
+            _print_source(tstore, source, reports, named=len(done) > 1)
         if total.dry_run:
             for record_id in total.replaced_ids:
                 tstore.out.words(f"would replace {record_id}")
             tstore.out.words("nothing was written: this is what would be")
+    elif len(done) == 1:
+        tstore.out.value(_fields(*done[0]))
+    else:
+        files = [{"file": source.name, **_fields(source, reports)} for source, reports in done]
+        tstore.out.value({**msgspec.structs.asdict(total), "files": files})
     say_bad(tstore, total.bad, total.bad_count)
     if total.bad_count:
         tstore.code = ExitCode.FAILED
+
+
+def _fields(source: _Source, reports: dict[str, ImportReport]) -> dict[str, object]:
+    """What programs are told of a file."""
+    from taskstore_async.storage.reports import together  # noqa: PLC0415 - reason: as above
+
+    more = {"format": source.form, "columns": source.columns, "collections": reports}
+    return {**msgspec.structs.asdict(together(reports.values())), **more}
+
+
+def _print_source(tstore: Invocation, source: _Source, reports: dict[str, ImportReport], *, named: bool) -> None:
+    for name, report in reports.items():
+        counts = [(count.removesuffix("_count"), str(getattr(report, count))) for count in _COUNTS]
+        tstore.out.facts([*([("file", source.name)] if named else ()), ("collection", name), *counts])
+    if source.columns and any(report.dry_run for report in reports.values()):
+        tstore.out.facts([(f"column {name}", kind.value) for name, kind in source.columns.items()])
 
 
 @command("export")

@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, Final
 
 from taskstore_async.cli.errors import UsageError
 from taskstore_async.core.codec import decode_exact
-from taskstore_async.core.query import any_, contains, eq, gt, gte, lt, lte, not_
+from taskstore_async.core.filters import any_, contains, eq, gt, gte, lt, lte, not_
 from taskstore_async.core.stamp import read_stamp, to_ms
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from taskstore_async.core.query import Filter
+    from taskstore_async.core.filters import Filter
 
 __all__ = ["parse_assignments", "parse_filter", "parse_parameters"]
 

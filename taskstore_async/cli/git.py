@@ -51,6 +51,7 @@ def uninstall_hooks(
     merge_driver: Annotated[
         bool, typer.Option("--merge-driver", help="Take the merge driver out of this clone's configuration too.")
     ] = False,
+    dry_run: DryRun = False,
 ) -> None:
     """Take our lines out of this clone's hooks. What else stands in them stays.
 
@@ -58,7 +59,9 @@ def uninstall_hooks(
     """
     from taskstore_async.git import uninstall  # noqa: PLC0415 - reason: --help needs no git
 
-    _print(tstore, uninstall(tstore.place().path, driver=merge_driver))
+    _print(tstore, uninstall(tstore.place().path, driver=merge_driver, dry_run=dry_run))
+    if dry_run:
+        tstore.out.words("nothing was changed")
 
 
 @command("hook")

@@ -38,8 +38,10 @@ def log(
 ) -> None:
     """Show the versions of a record and what changed in each, the latest first.
 
-    They are the lines of the journal since the last compaction, and what waits to be written to it. In a pipe:
-    updated_at (ms), what it did to the record, its line in the journal, the commit, and the changes.
+    They are the lines of the journal since the last compaction, and what waits to be written to it. Each is compared
+    with the one that counted before it. After a merge only --git knows what a version of another branch followed: it is
+    compared with that, and said to be from another branch. In a pipe: updated_at (ms), what it did to the record, its
+    line in the journal, the commit, and the changes.
 
     Example: tstore log issues bd-7 --git
     """
@@ -68,6 +70,8 @@ def _lines(one: LoggedVersion) -> Iterator[str]:
     facts = [human_time(one.updated_at), one.kind.value]
     facts += [f"line {one.line}"] if one.line is not None else []
     facts += ["current"] if one.current else []
+    if one.aside:
+        facts.append("older than what counted before" if one.commit is None else "from another branch")
     if one.commit is not None:
         facts.append(f"{one.commit.hash[:_HASH]} {one.commit.author}: {one.commit.subject}")
     yield clip("  ".join(facts), width)

@@ -8,22 +8,24 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 
 from taskstore_async.cli.errors import UsageError
-from taskstore_async.errors import DeclarationConflictError, LimitExceededError
+from taskstore_async.errors import DeclarationConflictError, LimitExceededError, UnreadableRecordError
 from taskstore_async.records import PACKS
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator
 
     from taskstore_async.cli.invocation import Invocation
+    from taskstore_async.core.document import Document
     from taskstore_async.core.record import Record
     from taskstore_async.storage.store import Store
 
-__all__ = ["ENTRY_POINTS", "Kind", "choices", "find_kind", "located"]
+__all__ = ["ENTRY_POINTS", "Kind", "choices", "find_kind", "located", "say_if_unreadable"]
 
 ENTRY_POINTS: Final = "taskstore_async.records"
 """The group in which an installed package names its modules of record types."""
 
 _SHORT: Final = {"prd": "prds", "ts": "task_specs", "exec": "executions"}
+_PACK_OF_SHORT: Final = PACKS[0]
 
 
 class Kind(msgspec.Struct, frozen=True):
@@ -100,6 +102,44 @@ def choices(kind: Kind, field: str) -> list[str]:
     fields = {one.encode_name: one for one in getattr(described, "fields", ())}
     found = members(fields[field].type) if field in fields else ()
     return [str(value.value) for one in found if isinstance(one, msgspec.inspect.EnumType) for value in one.cls]
+
+
+def say_if_unreadable(tstore: Invocation, store: Store, document: Document, raw: bytes) -> None:
+    """Tell a person when what was just stored cannot be read as the type of its collection.
+
+    The type is one of ``--records``, or of those that have commands of their own, unless the store's collection is
+    somebody's own of that name. Other names of the packs, such as tasks, are too common to tell whose they are.
+    """
+    types = tstore.record_types()
+    if document.collection in _SHORT.values():
+        types += [one for one in _types_in(import_module(_PACK_OF_SHORT)) if _adds_nothing(store, one)]
+    record_type = next((one for one in types if one.collection == document.collection), None)
+    if record_type is None:
+        return
+    from taskstore_async.core.stamp import NS_PER_MS  # noqa: PLC0415 - reason: --help needs no records
+    from taskstore_async.core.write import load  # noqa: PLC0415 - reason: as above
+
+    try:
+        load(record_type, raw, document.updated_at * NS_PER_MS)
+    except UnreadableRecordError as error:
+        known = choices(Kind(document.collection, record_type), error.reason.rpartition("$.")[2])
+        there = f" (there are: {', '.join(known)})" if known else ""
+        name = f"{document.collection}/{document.id}"
+        tstore.out.words(
+            f"note: {name} is stored, but cannot be read as {error.record_type}: {error.reason}{there}; mend it with: "
+            f"tstore update {document.collection} {document.id} FIELD=TEXT"
+        )
+
+
+def _adds_nothing(store: Store, record_type: type[Record]) -> bool:
+    """Whether the store declares nothing about that collection that the type does not."""
+    from taskstore_async.core.record import declaration_of  # noqa: PLC0415 - reason: --help needs no records
+
+    wanted = declaration_of(record_type)
+    try:
+        return wanted.adopt(store.declaration(record_type.collection)) is wanted
+    except (DeclarationConflictError, LimitExceededError):
+        return False
 
 
 def _called(word: str, names: Collection[str]) -> str | None:

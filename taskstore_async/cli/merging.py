@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from taskstore_async.core.difference import FieldChange
     from taskstore_async.git.decisions import Conflicts, Past, Standing
-    from taskstore_async.git.resolving import Resolved, Side
+    from taskstore_async.git.resolving import Foreseen, Resolved, Side
 
 _SIDES: Final = ("ours", "theirs", "first", "second")
 
@@ -162,12 +162,14 @@ def resolve(
     force: Annotated[
         bool, typer.Option("--force", help="Also when the record was changed since the merge, which is undone then.")
     ] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only tell what would be written and taken out.")] = False,
 ) -> None:
     """Choose between the versions that a merge left between markers, or undo what it decided about a record.
 
     The version becomes a new one of the record, and the markers around it go; no line of its history does. Without an
     ID, markers between which there is nothing to choose are taken out of all files. What is taken out is kept in
-    quarantine/.
+    quarantine/. With --dry-run, in a pipe: what, where, and the line that would be written or taken out; and what
+    merges.log would call settled.
 
     Example: tstore resolve bd-7 --take theirs
     """
@@ -178,6 +180,9 @@ def resolve(
         if record_id is not None or refer is not None or take is None or isinstance(side, bytes):
             raise UsageError("--all goes with --take ours|theirs|first|second, and without an id")
         with tstore.open() as store:
+            if dry_run:
+                _print_foreseen(tstore, resolving.rehearse_resolve_all(store, side, collection=collection, force=force))
+                return
             resolved, folder = resolving.resolve_all(store, side, collection=collection, force=force), store.path
         _print_all(tstore, resolved, folder)
         return
@@ -185,21 +190,38 @@ def resolve(
         if take or refer or collection or force:
             raise UsageError("the options need a record's id, or --all: tstore resolve ID --take ours")
         with tstore.open() as store:
+            if dry_run:
+                _print_foreseen(tstore, resolving.rehearse_clean(store))
+                return
             cleaned = resolving.clean(store)
         _print_cleaned(tstore, cleaned)
         return
     if (take is None) is (refer is None):
         raise UsageError("say either which version to take, --take ours|theirs|FILE, or what is meant, --refer OLD=NEW")
     if refer is not None:
-        old, sign, new = refer.partition("=")
-        if not (old and sign and new):
-            raise UsageError(f"{refer!r} does not say what is meant; write OLD=NEW: --refer bd-7=bd-7-0123456789")
-        with tstore.open() as store:
-            done, folder = resolving.refer(store, record_id, old, new, collection=collection), store.path
-    else:
-        version = _version(take or "")
-        with tstore.open() as store:
-            done, folder = resolving.resolve(store, record_id, version, collection=collection, force=force), store.path
+        _refer(tstore, record_id, refer, collection, dry_run=dry_run)
+        return
+    version = _version(take or "")
+    with tstore.open() as store:
+        if dry_run:
+            foreseen = resolving.rehearse_resolve(store, record_id, version, collection=collection, force=force)
+            _print_foreseen(tstore, foreseen)
+            return
+        done, folder = resolving.resolve(store, record_id, version, collection=collection, force=force), store.path
+    _print_resolved(tstore, done, folder)
+
+
+def _refer(tstore: Invocation, record_id: str, refer: str, collection: str | None, *, dry_run: bool) -> None:
+    from taskstore_async.git import resolving  # noqa: PLC0415 - reason: --help needs no engine
+
+    old, sign, new = refer.partition("=")
+    if not (old and sign and new):
+        raise UsageError(f"{refer!r} does not say what is meant; write OLD=NEW: --refer bd-7=bd-7-0123456789")
+    with tstore.open() as store:
+        if dry_run:
+            _print_foreseen(tstore, resolving.rehearse_refer(store, record_id, old, new, collection=collection))
+            return
+        done, folder = resolving.refer(store, record_id, old, new, collection=collection), store.path
     _print_resolved(tstore, done, folder)
 
 
@@ -214,6 +236,21 @@ def _version(take: str) -> Side | bytes:
         return Path(take).read_bytes()
     except FileNotFoundError as error:
         raise UsageError(f"there is no file {take}; --take is ours, theirs, first, second or a file") from error
+
+
+def _print_foreseen(tstore: Invocation, foreseen: Foreseen) -> None:
+    """What would be written, taken out and noted: whole lines, since that is what was asked for."""
+    if tstore.out.for_programs:
+        tstore.out.value(foreseen)
+        return
+    rows = [(one.kind, f"{one.collection}/{one.id}", bytes(one.line).decode()) for one in foreseen.changes]
+    rows += [("taken out", f"{name}.jsonl", line) for name, lines in foreseen.taken_out.items() for line in lines]
+    rows += [("settled", one, "") for one in foreseen.settled]
+    if tstore.out.is_for_people:
+        tstore.out.lines("  ".join(row).rstrip() for row in rows)
+    else:
+        tstore.out.rows((), rows)
+    tstore.out.words("nothing was written: this is what would be")
 
 
 def _print_cleaned(tstore: Invocation, cleaned: dict[str, int]) -> None:

@@ -13,7 +13,7 @@ from taskstore_async.cli.errors import UsageError
 from taskstore_async.cli.invocation import LIST_TYPE, Invocation, command
 from taskstore_async.cli.kinds import Kind, choices, find_kind
 from taskstore_async.cli.records import print_rows
-from taskstore_async.core.query import Filter, eq
+from taskstore_async.core.filters import Filter, eq
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable

@@ -19,10 +19,10 @@ from taskstore_async.cli.columns import (
 from taskstore_async.cli.errors import UsageError
 from taskstore_async.cli.filters import parse_assignments, parse_filter
 from taskstore_async.cli.invocation import Collection, Invocation, command
-from taskstore_async.cli.kinds import located
+from taskstore_async.cli.kinds import located, say_if_unreadable
 from taskstore_async.cli.text import human_count
+from taskstore_async.core.filters import fields_of as fields_of_filters
 from taskstore_async.core.names import check_collection
-from taskstore_async.core.query import fields_of as fields_of_filters
 from taskstore_async.errors import NotFoundError, StaleWriteError
 
 if TYPE_CHECKING:
@@ -234,6 +234,7 @@ def create(
     with tstore.open(create=True) as store:
         document = store.create(Document(collection, fields))
         raw = _line(store, collection, document.id)
+        say_if_unreadable(tstore, store, document, raw)
     # After the block: what is printed is in the journal.
     if tstore.out.for_programs:
         tstore.out.stored([raw])
@@ -265,8 +266,9 @@ def update(
         document = _document(store, collection, found_id)
         if if_updated_at is not None and document.updated_at != if_updated_at:
             raise StaleWriteError(collection, found_id, expected_at=if_updated_at, actual_at=document.updated_at)
-        store.update(document.evolve(**fields))
+        stored = store.update(document.evolve(**fields))
         raw = _line(store, collection, found_id)
+        say_if_unreadable(tstore, store, stored, raw)
     if tstore.out.for_programs:
         tstore.out.stored([raw])
     else:

@@ -24,7 +24,7 @@ from taskstore_async.git.decisions import Conflicts
 from taskstore_async.git.doctor import DoctorReport
 from taskstore_async.git.history import LoggedVersion
 from taskstore_async.git.installation import Installation
-from taskstore_async.git.resolving import Resolved
+from taskstore_async.git.resolving import Foreseen, Resolved
 from taskstore_async.records.runs import Run
 from taskstore_async.storage.backup import BackupReport, RestoreReport
 from taskstore_async.storage.description import Description, Explanation
@@ -74,6 +74,18 @@ class Imported(ImportReport, frozen=True, kw_only=True):
     format: ExchangeForm
     columns: dict[str, Cells]
     collections: dict[str, ImportReport]
+
+
+class ImportedFile(Imported, frozen=True, kw_only=True):
+    """What import took of one file of several."""
+
+    file: str
+
+
+class ImportedFiles(ImportReport, frozen=True, kw_only=True):
+    """What import took of several files, all together, and file by file."""
+
+    files: list[ImportedFile]
 
 
 class Written(msgspec.Struct, frozen=True):
@@ -195,7 +207,7 @@ SHAPES: Final[Mapping[str, tuple[Any, ...]]] = {
     "get": (StoredRecord,),
     "graph": (Drawn,),
     "history": (list[Run], TaskHistory),
-    "import": (Imported,),
+    "import": (Imported, ImportedFiles),
     "indexes": (Indexes,),
     "info": (Info,),
     "init": (Made,),
@@ -209,7 +221,7 @@ SHAPES: Final[Mapping[str, tuple[Any, ...]]] = {
     "log": (list[LoggedVersion],),
     "merge": (Report,),
     "query": (list[Fields],),
-    "resolve": (Resolved, list[Resolved], dict[str, int]),
+    "resolve": (Resolved, Foreseen, list[Resolved], dict[str, int]),
     "restore": (RestoreReport,),
     "show": (StoredRecord,),
     "stats": (Stats, StatsOfTask),

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Iterable
 
     from taskstore_async.compat.records import OldRecord
-    from taskstore_async.core.query import Filter
+    from taskstore_async.core.filters import Filter
 
 __all__ = ["AsyncStorage"]
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from taskstore_async.compat.records import OldRecord
-    from taskstore_async.core.query import Filter
+    from taskstore_async.core.filters import Filter
 
 __all__ = ["Storage"]
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING
 
-from taskstore_async.core import query
-from taskstore_async.core.query import FilterOp
+from taskstore_async.core import filters
+from taskstore_async.core.filters import FilterOp
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -16,7 +16,7 @@ __all__ = ["Filter", "translated"]
 _COMPARED = frozenset({FilterOp.EQ, FilterOp.IN})
 
 
-class Filter(query.Filter, frozen=True):
+class Filter(filters.Filter, frozen=True):
     """A condition, made by `Filter.eq` and so on.
 
     ``Filter.eq(field, None)`` is `is_null`. A text that is JSON for a text, as older programs wrote the values of
@@ -24,60 +24,60 @@ class Filter(query.Filter, frozen=True):
     """
 
     @staticmethod
-    def eq(field: str, value: object) -> query.Filter:
+    def eq(field: str, value: object) -> filters.Filter:
         """*field* equals *value*."""
-        return query.eq(field, value)
+        return filters.eq(field, value)
 
     @staticmethod
-    def ne(field: str, value: object) -> query.Filter:
+    def ne(field: str, value: object) -> filters.Filter:
         """*field* does not equal *value*."""
-        return query.ne(field, value)
+        return filters.ne(field, value)
 
     @staticmethod
-    def gt(field: str, value: object) -> query.Filter:
+    def gt(field: str, value: object) -> filters.Filter:
         """*field* is more than *value*."""
-        return query.gt(field, value)
+        return filters.gt(field, value)
 
     @staticmethod
-    def gte(field: str, value: object) -> query.Filter:
+    def gte(field: str, value: object) -> filters.Filter:
         """*field* is *value* or more."""
-        return query.gte(field, value)
+        return filters.gte(field, value)
 
     @staticmethod
-    def lt(field: str, value: object) -> query.Filter:
+    def lt(field: str, value: object) -> filters.Filter:
         """*field* is less than *value*."""
-        return query.lt(field, value)
+        return filters.lt(field, value)
 
     @staticmethod
-    def lte(field: str, value: object) -> query.Filter:
+    def lte(field: str, value: object) -> filters.Filter:
         """*field* is *value* or less."""
-        return query.lte(field, value)
+        return filters.lte(field, value)
 
     @staticmethod
-    def contains(field: str, value: object) -> query.Filter:
+    def contains(field: str, value: object) -> filters.Filter:
         """*field* is text with *value* in it, or a list with *value* among its items."""
-        return query.contains(field, value)
+        return filters.contains(field, value)
 
     @staticmethod
-    def in_(field: str, values: Iterable[object]) -> query.Filter:
+    def in_(field: str, values: Iterable[object]) -> filters.Filter:
         """*field* equals one of *values*."""
-        return query.in_(field, values)
+        return filters.in_(field, values)
 
     @staticmethod
-    def is_null(field: str) -> query.Filter:
+    def is_null(field: str) -> filters.Filter:
         """*field* is missing or null."""
-        return query.is_null(field)
+        return filters.is_null(field)
 
 
-def translated(wanted: query.Filter) -> query.Filter:
+def translated(wanted: filters.Filter) -> filters.Filter:
     """*wanted*, in which a quoted text also stands for the text that it quotes."""
     if wanted.filters:
-        return query.Filter("", wanted.op, None, tuple(translated(inner) for inner in wanted.filters))
+        return filters.Filter("", wanted.op, None, tuple(translated(inner) for inner in wanted.filters))
     if wanted.op not in _COMPARED:
         return wanted
     values = wanted.value if isinstance(wanted.value, tuple) else (wanted.value,)
     both = [meaning for value in values for meaning in (value, _unquoted(value))]
-    return wanted if len(set(both)) == len(values) else query.in_(wanted.field, dict.fromkeys(both))
+    return wanted if len(set(both)) == len(values) else filters.in_(wanted.field, dict.fromkeys(both))
 
 
 def _unquoted(value: object) -> object:

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 
-from taskstore_async.core.codec import BadLine, Line, decode_lines
 from taskstore_async.core.fold import Folded, fold
+from taskstore_async.core.line import BadLine, Line
+from taskstore_async.core.line_reader import decode_lines
 from taskstore_async.core.merge_stamp import STAMP
 from taskstore_async.core.merge_values import fields_of, same_fields
 

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Final, TypeAlias
 import msgspec
 from msgspec import UNSET, UnsetType
 
-from taskstore_async.core.codec import decode_lines, same_value
+from taskstore_async.core.codec import same_value
 from taskstore_async.core.fold import fold
+from taskstore_async.core.line_reader import decode_lines
 from taskstore_async.core.merge_stamp import STAMP
 from taskstore_async.core.merge_values import fields_of
 from taskstore_async.core.names import MAX_NESTING

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from taskstore_async.core.codec import BadLine, Line
+from taskstore_async.core.line import BadLine, Line
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

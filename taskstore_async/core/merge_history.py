@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 
-from taskstore_async.core.codec import Line, decode_line, same_value
+from taskstore_async.core.codec import same_value
 from taskstore_async.core.fold import effective
+from taskstore_async.core.line import Line, decode_line
 from taskstore_async.core.merge_stamp import restamped, stamp_above, stamp_of
 from taskstore_async.core.merge_state import state
 

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Final, TypeAlias
 import msgspec
 from msgspec.json import Decoder
 
-from taskstore_async.core.codec import BadLine, Line, decode_line, decode_lines
+from taskstore_async.core.line import BadLine, Line, decode_line
+from taskstore_async.core.line_reader import decode_lines
 from taskstore_async.core.merge_state import Versions
 from taskstore_async.errors import MergeInputError
 

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Final, TypeAlias
 import msgspec
 from msgspec.json import Decoder
 
-from taskstore_async.core.codec import Line, decode_exact, decode_line, join_fields, same_value, split_fields
+from taskstore_async.core.codec import decode_exact, join_fields, same_value, split_fields
+from taskstore_async.core.line import Line, decode_line
 from taskstore_async.core.merge_report import Decision, Rule
 from taskstore_async.core.merge_state import Versions, state
 from taskstore_async.core.merge_values import fields_of

@@ -15,7 +15,7 @@ from taskstore_async.core.merge_values import Fields, ValueMerge, fields_of, sam
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from taskstore_async.core.codec import Line
+    from taskstore_async.core.line import Line
 
 __all__ = ["Outcome", "Versions", "decide", "instants", "sides_of", "state"]
 

@@ -17,7 +17,7 @@ from anyio.lowlevel import checkpoint
 
 from taskstore_async.actor.manager import StateManager
 from taskstore_async.actor.measures import ManagerStats  # noqa: TC001 - reason: msgspec reads it at run time
-from taskstore_async.core.query import Filter, eq, in_
+from taskstore_async.core.filters import Filter, eq, in_
 from taskstore_async.core.schedule import Durability
 from taskstore_async.errors import AlreadyExistsError, ClaimLostError
 from taskstore_async.records.loops import SignalRecord, SignalType

@@ -11,7 +11,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Annotated, ClassVar, Final, Protocol, TypeAlias
 
-from taskstore_async.core.query import eq
+from taskstore_async.core.filters import eq
 from taskstore_async.core.record import Document, Indexed, Record, References, Unique
 from taskstore_async.errors import StaleWriteError, TaskStoreError, UniqueError
 from taskstore_async.storage.store import Store

@@ -45,11 +45,12 @@ def configure(repository: Repository) -> None:
     repository.run("config", "--local", f"{_SECTION}.driver", COMMAND)
 
 
-def unconfigure(repository: Repository) -> bool:
-    """Take the driver's name out of this clone's configuration. Returns whether it was there."""
+def unconfigure(repository: Repository, *, dry_run: bool = False) -> bool:
+    """Take the driver's name out of this clone's configuration, or only tell. Returns whether it was there."""
     if repository.ask("config", "--local", "--get-regexp", rf"^merge\.{DRIVER}\.").code:
         return False
-    repository.run("config", "--local", "--remove-section", _SECTION)
+    if not dry_run:
+        repository.run("config", "--local", "--remove-section", _SECTION)
     return True
 
 

@@ -14,8 +14,10 @@ from typing import TYPE_CHECKING, Final, cast
 
 import msgspec
 
-from taskstore_async.core.codec import BadLine, decode_exact, decode_lines
+from taskstore_async.core.codec import decode_exact
 from taskstore_async.core.fold import fold
+from taskstore_async.core.line import BadLine
+from taskstore_async.core.line_reader import decode_lines
 from taskstore_async.core.merge import merge
 from taskstore_async.core.merge_report import words
 from taskstore_async.errors import MergeInputError, TaskStoreError

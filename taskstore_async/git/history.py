@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 
-from taskstore_async.core.codec import Line, decode_line
 from taskstore_async.core.difference import FieldChange, Kind, field_changes
+from taskstore_async.core.line import Line, decode_line
 from taskstore_async.core.stamp import to_ms
 from taskstore_async.errors import NotFoundError
 from taskstore_async.git.repository import Repository
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Collection, Iterator, Mapping, Sequence
     from pathlib import Path
 
     from taskstore_async.storage.reports import Version
@@ -49,11 +49,13 @@ class LoggedVersion(msgspec.Struct, frozen=True):
     Attributes:
         updated_at: Its stamp, in milliseconds since the epoch (UTC).
         kind: What it did to the record.
-        fields: What changed from the version before it.
+        fields: What changed from the version that counted before it.
         line: Where it stands in the journal; None when it waits to be flushed, or is only in commits any more.
         current: It is the version that counts.
         commit: The first commit that has it; None when none has, or when that was not asked for.
         raw: The version itself, as stored.
+        aside: The version that counted before it is none that it follows: that is another branch's, or is newer. What
+            changed is told from the latest that it does follow.
     """
 
     updated_at: int
@@ -63,6 +65,7 @@ class LoggedVersion(msgspec.Struct, frozen=True):
     current: bool
     commit: Commit | None
     raw: msgspec.Raw
+    aside: bool = False
 
 
 class _Known(msgspec.Struct):
@@ -92,11 +95,14 @@ def log(store: Store, collection: str, prefix: str, *, commits: bool = False) ->
     """
     record_id, versions = _versions(store, collection, prefix)
     known = [_Known(one.raw, one.updated_at, one.deleted, one.line, one.current) for one in versions]
+    past: dict[str, set[str]] = {}
     if commits:
-        known = _with_commits(known, store.path / f"{collection}.jsonl", record_id)
+        journal = store.path / f"{collection}.jsonl"
+        known = _with_commits(known, journal, record_id)
+        past = _past(journal, {one.commit.hash for one in known if one.commit is not None})
     if not known:
         store.resolve(collection, record_id)
-    return record_id, list(_logged(known))
+    return record_id, list(_logged(known, past))
 
 
 def _versions(store: Store, collection: str, prefix: str) -> tuple[str, list[Version]]:
@@ -110,14 +116,37 @@ def _versions(store: Store, collection: str, prefix: str) -> tuple[str, list[Ver
     return record_id, store.history(collection, record_id)
 
 
-def _logged(known: Sequence[_Known]) -> Iterator[LoggedVersion]:
-    before: bytes | None = None
-    for one in known:
+def _logged(known: Sequence[_Known], past: Mapping[str, Collection[str]]) -> Iterator[LoggedVersion]:
+    latest: _Known | None = None
+    for place, one in enumerate(known):
+        followed = latest
+        if latest is not None and not _may_follow(one, latest, past):
+            earlier = [other for other in known[:place] if _may_follow(one, other, past)]
+            followed = max(reversed(earlier), key=lambda other: other.updated_at, default=None)
+        before = None if followed is None or followed.deleted else followed.raw
         after = None if one.deleted else one.raw
         kind = Kind.DELETED if after is None else Kind.CREATED if before is None else Kind.UPDATED
-        changes = field_changes(before, after)
-        yield LoggedVersion(one.updated_at, kind, changes, one.line, one.current, one.commit, msgspec.Raw(one.raw))
-        before = after
+        yield LoggedVersion(
+            updated_at=one.updated_at,
+            kind=kind,
+            fields=field_changes(before, after),
+            line=one.line,
+            current=one.current,
+            commit=one.commit,
+            raw=msgspec.Raw(one.raw),
+            aside=followed is not latest,
+        )
+        if latest is None or one.updated_at >= latest.updated_at:
+            latest = one
+
+
+def _may_follow(one: _Known, other: _Known, past: Mapping[str, Collection[str]]) -> bool:
+    """Whether *one* may have been made from *other*, which stands above it, as far as stamps and commits tell."""
+    if other.updated_at > one.updated_at:
+        return False
+    if one.commit is None or other.commit is None or one.commit.hash not in past:
+        return True
+    return other.commit.hash in past[one.commit.hash]
 
 
 # -- commits ------------------------------------------------------------------------------------------------
@@ -163,6 +192,21 @@ def _brought(journal: Path, record_id: str) -> Iterator[tuple[bytes, Commit]]:
         if isinstance(line, Line) and line.id == record_id and line.raw not in seen:
             seen.add(line.raw)
             yield line.raw, commit
+
+
+def _past(journal: Path, hashes: Collection[str]) -> dict[str, set[str]]:
+    """For each of some commits, those of them that it has in its past, itself among them."""
+    if len(hashes) < 2:  # noqa: PLR2004 - reason: one has no other
+        return {}
+    repository = Repository.around(journal.parent)
+    words = ("rev-list", "--topo-order", "--reverse", "--parents", "HEAD", "--", repository.relative(journal))
+    past: dict[str, set[str]] = {}
+    for commit in repository.run(*words).out.decode().splitlines():
+        name, *parents = commit.split()
+        past[name] = set().union(*(past.get(parent, ()) for parent in parents))
+        if name in hashes:
+            past[name].add(name)
+    return past
 
 
 def _commit(header: bytes) -> tuple[int, Commit]:

@@ -95,8 +95,12 @@ class HooksDirectory:
         path.parent.mkdir(parents=True, exist_ok=True)
         replace(path, block.insert(_read(path) or b"", hook.name))
 
-    def clear(self, name: str) -> bool:
+    def clear(self, name: str, *, dry_run: bool = False) -> bool:
         """Take our lines out of the hook called *name*, and the file away when it held nothing else.
+
+        Args:
+            name: Git's name.
+            dry_run: Only tell.
 
         Returns:
             Whether they were there.
@@ -106,6 +110,8 @@ class HooksDirectory:
         if script is None or not block.has(script) or path.is_symlink():
             return False
         rest = block.remove(script)
+        if dry_run:
+            return True
         if rest:
             replace(path, rest)
         else:

@@ -109,13 +109,16 @@ def install(
     return Installation(store=str(directory.path), repository=str(repository.top), steps=tuple(steps))
 
 
-def uninstall(path: str | os.PathLike[str] = ".", *, hooks: bool = True, driver: bool = True) -> Installation:
+def uninstall(
+    path: str | os.PathLike[str] = ".", *, hooks: bool = True, driver: bool = True, dry_run: bool = False
+) -> Installation:
     """Take out of this clone what `install` put there. The store's ``.gitattributes`` stays: other clones use it.
 
     Args:
         path: As for `install`.
         hooks: Take our lines out of the hooks, and away the files that hold nothing else.
         driver: Take the merge driver out of this clone's configuration.
+        dry_run: Only tell.
 
     Raises:
         NoStoreError, NoRepositoryError, GitError, OSError: As for `install`.
@@ -124,9 +127,9 @@ def uninstall(path: str | os.PathLike[str] = ".", *, hooks: bool = True, driver:
     steps: list[Step] = []
     if hooks:
         folder = HooksDirectory(repository)
-        steps += [_uninstall_hook(folder, name) for name in block.HOOKS]
+        steps += [_uninstall_hook(folder, name, dry_run) for name in block.HOOKS]
     if driver:
-        gone = attributes.unconfigure(repository)
+        gone = attributes.unconfigure(repository, dry_run=dry_run)
         action = Action.REMOVED if gone else Action.ABSENT
         steps.append(Step(what="merge driver", action=action, where="merge.tstore.driver"))
     return Installation(store=str(directory.path), repository=str(repository.top), steps=tuple(steps))
@@ -199,9 +202,9 @@ def _install_hook(folder: HooksDirectory, name: str, dry_run: bool) -> Step:  # 
     return Step(what=name, action=action, where=hook.path, note=hook.note)
 
 
-def _uninstall_hook(folder: HooksDirectory, name: str) -> Step:
+def _uninstall_hook(folder: HooksDirectory, name: str, dry_run: bool) -> Step:  # noqa: FBT001 - reason: as above
     hook = folder.look(name)
-    if folder.clear(name):
+    if folder.clear(name, dry_run=dry_run):
         return Step(what=name, action=Action.REMOVED, where=hook.path)
     if hook.state is HookState.CHAINED:
         note = f"somebody's own lines in it call tstore hook {name}; take them out by hand"

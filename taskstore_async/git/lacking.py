@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from taskstore_async.core.codec import BadLine, decode_lines
 from taskstore_async.core.fold import fold
+from taskstore_async.core.line import BadLine
+from taskstore_async.core.line_reader import decode_lines
 from taskstore_async.core.merge import merge
 from taskstore_async.errors import MergeInputError
 

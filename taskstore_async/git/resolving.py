@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, cast
 import msgspec
 from msgspec import UNSET
 
-from taskstore_async.core.codec import Line, decode_exact, decode_line
+from taskstore_async.core.codec import decode_exact
 from taskstore_async.core.document import Document, crc_of, keep_crc
+from taskstore_async.core.line import Line, decode_line
 from taskstore_async.core.mentions import find_mentions, with_mentions
 from taskstore_async.core.stamp import NS_PER_MS
 from taskstore_async.errors import AmbiguousIdError, CannotResolveError, InvalidRecordError
@@ -27,14 +28,27 @@ from taskstore_async.git.decisions import (
 )
 from taskstore_async.git.driver import keep_in_log
 from taskstore_async.storage.clock import now_ms
+from taskstore_async.storage.rehearsal import Rehearsed  # noqa: TC001 - reason: msgspec reads it for the schema
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping, Sequence
+    from collections.abc import Collection, Sequence
 
     from taskstore_async.git.decisions import Past, Standing
     from taskstore_async.storage.store import BatchWriter, Store
 
-__all__ = ["Resolved", "Side", "clean", "refer", "resolve", "resolve_all"]
+__all__ = [
+    "Foreseen",
+    "Resolved",
+    "Side",
+    "clean",
+    "refer",
+    "rehearse_clean",
+    "rehearse_refer",
+    "rehearse_resolve",
+    "rehearse_resolve_all",
+    "resolve",
+    "resolve_all",
+]
 
 
 class Side(StrEnum):
@@ -62,6 +76,37 @@ class Resolved(msgspec.Struct, frozen=True):
     markers: int = 0
 
 
+class Foreseen(msgspec.Struct, frozen=True, kw_only=True):
+    """What settling something would do.
+
+    Attributes:
+        changes: The versions that would be written, in order, with what the declarations say follows from them.
+        taken_out: By collection, the lines that would go from its journal to ``quarantine/``: markers, and the base
+            parts of diff3 blocks.
+        settled: The records of which ``merges.log`` would say that they are settled, as ``collection/id``.
+    """
+
+    changes: tuple[Rehearsed, ...] = ()
+    taken_out: dict[str, tuple[str, ...]] = {}
+    settled: tuple[str, ...] = ()
+
+
+class _Choice(msgspec.Struct):
+    """The lines to take, by collection and id, None for no record; and whose journals have markers around them."""
+
+    lines: dict[tuple[str, str], bytes | None]
+    standing: set[str]
+
+    def fill(self, store: Store, batch: BatchWriter) -> None:
+        """Ask for the versions."""
+        for (name, record_id), raw in self.lines.items():
+            _write(batch, name, record_id, raw, current=store.get(name, record_id))
+
+    def ids(self, collection: str) -> set[str]:
+        """The records of *collection* of which a version is taken."""
+        return {record_id for name, record_id in self.lines if name == collection}
+
+
 def resolve(
     store: Store, record_id: str, take: Side | bytes, *, collection: str | None = None, force: bool = False
 ) -> Resolved:
@@ -81,6 +126,18 @@ def resolve(
         StaleWriteError: Somebody changed the record just now.
         TaskStoreError: As for `Store.put`.
     """
+    (resolved,) = _carry_out(store, _chosen(store, record_id, take, collection=collection, force=force))
+    return resolved
+
+
+def rehearse_resolve(
+    store: Store, record_id: str, take: Side | bytes, *, collection: str | None = None, force: bool = False
+) -> Foreseen:
+    """What `resolve` would do, and raise; nothing is changed."""
+    return _foreseen(store, _chosen(store, record_id, take, collection=collection, force=force))
+
+
+def _chosen(store: Store, record_id: str, take: Side | bytes, *, collection: str | None, force: bool) -> _Choice:
     log = read_log(store)
     standing, _ = find_standing(store, log)
     past = [one for one in find_decided(log, ()) if one.decision.rule not in UNDECIDED]
@@ -90,8 +147,7 @@ def resolve(
     chosen = take if isinstance(take, bytes) else _version(f"{name}/{found_id}", take, here, before)
     if not force:
         _require_unchanged(store, name, found_id, here, before)
-    (resolved,) = _carry_out(store, {(name, found_id): chosen}, standing={name} if here else set())
-    return resolved
+    return _Choice({(name, found_id): chosen}, {name} if here else set())
 
 
 def resolve_all(store: Store, take: Side, *, collection: str | None = None, force: bool = False) -> list[Resolved]:
@@ -100,6 +156,15 @@ def resolve_all(store: Store, take: Side, *, collection: str | None = None, forc
     Raises:
         TaskStoreError: As for `resolve`; nothing was written.
     """
+    return _carry_out(store, _all_chosen(store, take, collection=collection, force=force))
+
+
+def rehearse_resolve_all(store: Store, take: Side, *, collection: str | None = None, force: bool = False) -> Foreseen:
+    """What `resolve_all` would do, and raise; nothing is changed."""
+    return _foreseen(store, _all_chosen(store, take, collection=collection, force=force))
+
+
+def _all_chosen(store: Store, take: Side, *, collection: str | None, force: bool) -> _Choice:
     found, _ = find_standing(store, read_log(store))
     chosen: dict[tuple[str, str], bytes | None] = {}
     for one in found:
@@ -108,7 +173,7 @@ def resolve_all(store: Store, take: Side, *, collection: str | None = None, forc
             if not force:
                 _require_unchanged(store, one.collection, one.id, here, ())
             chosen[one.collection, one.id] = _version(f"{one.collection}/{one.id}", take, here, ())
-    return _carry_out(store, chosen, standing={name for name, _ in chosen})
+    return _Choice(chosen, {name for name, _ in chosen})
 
 
 def refer(store: Store, holder: str, old: str, new: str, *, collection: str | None = None) -> Resolved:
@@ -121,6 +186,26 @@ def refer(store: Store, holder: str, old: str, new: str, *, collection: str | No
         AmbiguousIdError: Several fit.
         TaskStoreError: As for `Store.update`.
     """
+    document, changed = _referring(store, holder, old, new, collection)
+    name, found_id = document.collection, document.id
+    if changed is not None:
+        store.update(changed)
+    _note(store, Settled(name, found_id, old))
+    line = store.line(name, found_id)
+    return Resolved(name, found_id, None if line is None else msgspec.Raw(line))
+
+
+def rehearse_refer(store: Store, holder: str, old: str, new: str, *, collection: str | None = None) -> Foreseen:
+    """What `refer` would do, and raise; nothing is changed."""
+    document, changed = _referring(store, holder, old, new, collection)
+    changes = [] if changed is None else store.rehearse(lambda batch: batch.update(changed))
+    return Foreseen(changes=tuple(changes), settled=(f"{document.collection}/{document.id}",))
+
+
+def _referring(
+    store: Store, holder: str, old: str, new: str, collection: str | None
+) -> tuple[Document, Document | None]:
+    """The record that names *old*, and what it would be; None when that is what it is."""
     name, found_id = store.locate(holder, collection)
     document = store.get(name, found_id)
     references = references_of(store, name, to=None)
@@ -128,12 +213,9 @@ def refer(store: Store, holder: str, old: str, new: str, *, collection: str | No
         raise CannotResolveError(f"{name}/{found_id}", f"it does not name {old}; tstore conflicts lists what does")
     if not any(store.line(one.name, new) is not None for one in store.collections()):
         raise CannotResolveError(f"{name}/{found_id}", f"there is no record {new}; give the whole id")
-    if new != old:
-        changed = document.evolve(**with_mentions(document.fields, old, new, references=references))
-        store.update(changed)
-    _note(store, Settled(name, found_id, old))
-    line = store.line(name, found_id)
-    return Resolved(name, found_id, None if line is None else msgspec.Raw(line))
+    if new == old:
+        return document, None
+    return document, document.evolve(**with_mentions(document.fields, old, new, references=references))
 
 
 def clean(store: Store) -> dict[str, int]:
@@ -142,8 +224,16 @@ def clean(store: Store) -> dict[str, int]:
     Returns:
         How many lines went to ``quarantine/``, by collection.
     """
-    names = [one.name for one in store.collections() if not one.closed]
-    return {name: taken for name in names if (taken := store.unmark(name))}
+    return {name: taken for name in _open(store) if (taken := store.unmark(name))}
+
+
+def rehearse_clean(store: Store) -> Foreseen:
+    """What `clean` would do, and raise; nothing is changed."""
+    return Foreseen(taken_out={name: taken for name in _open(store) if (taken := _taken_out(store, name))})
+
+
+def _open(store: Store) -> list[str]:
+    return [one.name for one in store.collections() if not one.closed]
 
 
 def _found(
@@ -207,21 +297,32 @@ def _require_unchanged(
         raise CannotResolveError(f"{name}/{record_id}", reason + "and add --force if that is what you want")
 
 
-def _carry_out(
-    store: Store, chosen: Mapping[tuple[str, str], bytes | None], *, standing: Collection[str]
-) -> list[Resolved]:
-    """Write the chosen versions, all or none, then take the markers out of the journals of *standing*."""
+def _carry_out(store: Store, choice: _Choice) -> list[Resolved]:
+    """Write the chosen versions, all or none, then take the markers out of the journals around them."""
     with store.batch() as batch:
-        for (name, record_id), raw in chosen.items():
-            _write(batch, name, record_id, raw, current=store.get(name, record_id))
-    markers = {name: store.unmark(name, {one for where, one in chosen if where == name}) for name in standing}
+        choice.fill(store, batch)
+    markers = {name: store.unmark(name, choice.ids(name)) for name in choice.standing}
     resolved: list[Resolved] = []
-    for name, record_id in chosen:
+    for name, record_id in choice.lines:
         _note(store, Settled(name, record_id))
         line = store.line(name, record_id)
         raw_line = None if line is None else msgspec.Raw(line)
         resolved.append(Resolved(name, record_id, raw_line, markers.pop(name, 0)))
     return resolved
+
+
+def _foreseen(store: Store, choice: _Choice) -> Foreseen:
+    return Foreseen(
+        changes=tuple(store.rehearse(lambda batch: choice.fill(store, batch))),
+        taken_out={
+            name: taken for name in sorted(choice.standing) if (taken := _taken_out(store, name, choice.ids(name)))
+        },
+        settled=tuple([f"{name}/{record_id}" for name, record_id in choice.lines]),
+    )
+
+
+def _taken_out(store: Store, name: str, chosen: Collection[str] = ()) -> tuple[str, ...]:
+    return tuple([line.decode(errors="replace") for line in store.rehearse_unmark(name, chosen)])
 
 
 def _write(batch: BatchWriter, name: str, record_id: str, raw: bytes | None, *, current: Document | None) -> None:

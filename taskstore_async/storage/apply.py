@@ -51,9 +51,9 @@ from taskstore_async.storage.rows import found_lines
 if TYPE_CHECKING:
     from collections.abc import Generator, Mapping, Sequence
 
-    from taskstore_async.core.codec import Line
     from taskstore_async.core.declaration import Declaration
     from taskstore_async.core.fold import Folded
+    from taskstore_async.core.line import Line
     from taskstore_async.core.write import Draft
     from taskstore_async.storage.catalogue import Collection
     from taskstore_async.storage.directory import Directory

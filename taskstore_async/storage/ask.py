@@ -77,7 +77,7 @@ def ask(
     """
 
     def question(_: object) -> Answer:
-        with engine.guard(), closing(_connect(engine)) as db:
+        with engine.connections.guard(), closing(_connect(engine)) as db:
             return _ask(db, sql, parameters or {}, timeout_s)
 
     return engine.read(question)

@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from taskstore_async.core.codec import Line, decode_line
 from taskstore_async.core.declaration import TYPES
+from taskstore_async.core.line import Line, decode_line
 from taskstore_async.core.names import is_collection
 from taskstore_async.storage import failpoints, files, log, schema
+from taskstore_async.storage.health import is_damage, is_trouble
 from taskstore_async.storage.index import CommitError, Index, open_index
 from taskstore_async.storage.sync import Syncer
 
@@ -28,26 +29,11 @@ if TYPE_CHECKING:
 __all__ = [
     "Opened",
     "build_in_memory",
-    "is_damage",
-    "is_trouble",
     "open_or_build",
     "outbox_of",
     "replace_index",
     "take_outbox",
 ]
-
-
-_TROUBLE = {
-    sqlite3.SQLITE_BUSY,
-    sqlite3.SQLITE_CANTOPEN,
-    sqlite3.SQLITE_FULL,
-    sqlite3.SQLITE_IOERR,
-    sqlite3.SQLITE_LOCKED,
-    sqlite3.SQLITE_NOMEM,
-    sqlite3.SQLITE_PERM,
-    sqlite3.SQLITE_PROTOCOL,
-    sqlite3.SQLITE_READONLY,
-}
 
 
 class Opened(msgspec.Struct):
@@ -125,21 +111,6 @@ def _build_from_aside(
     name = directory.index.name
     opened.note = f"{name} could not be used ({reason}); it is kept as {kept.name}, {count} pending line(s) saved"
     return opened
-
-
-def is_damage(error: sqlite3.Error) -> bool:
-    """Whether *error* says that the file is no index, rather than that it cannot be reached just now."""
-    code = getattr(error, "sqlite_errorcode", None)
-    if code is None:
-        return isinstance(error, sqlite3.DatabaseError) and not isinstance(error, sqlite3.OperationalError)
-    primary = code & 0xFF
-    lacking = str(error).startswith(("no such table", "no such column"))
-    return primary in {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB} or lacking
-
-
-def is_trouble(error: sqlite3.Error) -> bool:
-    """Whether *error* says that the index cannot be reached just now."""
-    return (getattr(error, "sqlite_errorcode", None) or 0) & 0xFF in _TROUBLE
 
 
 def build_in_memory(directory: Directory, *, now_ms: Callable[[], int]) -> Opened:

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from taskstore_async.core.codec import Line, decode_line, values_of_line
 from taskstore_async.core.comparable import COMPARABLE, OPAQUE, comparable
 from taskstore_async.core.declaration import TYPES, Declaration
+from taskstore_async.core.line import Line, decode_line, values_of_line
 from taskstore_async.core.names import is_collection
 from taskstore_async.errors import TaskStoreError
 from taskstore_async.storage import schema

@@ -18,7 +18,7 @@ from taskstore_async.storage.ops import Claim, Renew
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from taskstore_async.core.query import Filter
+    from taskstore_async.core.filters import Filter
     from taskstore_async.core.record import Document, Record
     from taskstore_async.core.write import Draft
 

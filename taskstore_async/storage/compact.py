@@ -7,11 +7,13 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 
-from taskstore_async.core.codec import BadLine, Line, LineReader, join_fields, split_fields
+from taskstore_async.core.codec import join_fields, split_fields
 from taskstore_async.core.fold import effective, wins
+from taskstore_async.core.line import BadLine, Line
+from taskstore_async.core.line_reader import LineReader
 from taskstore_async.core.stamp import NS_PER_MS
 from taskstore_async.errors import CollectionClosedError, FlushError
-from taskstore_async.storage import journal, replacing
+from taskstore_async.storage import journal
 from taskstore_async.storage.clock import now_ms
 from taskstore_async.storage.journal import chunks, crc_of_prefix, open_to_append
 from taskstore_async.storage.reports import Compacted, CompactReport
@@ -69,6 +71,8 @@ def compact(engine: Engine, name: str | None, *, grace_ms: int = GRACE_MS, dry_r
 
 
 def _compact(engine: Engine, session: Session, name: str, *, grace_ms: int, dry_run: bool) -> Compacted:
+    from taskstore_async.storage import replacing  # noqa: PLC0415 - reason: each start loads this module, for a default
+
     path = engine.directory.journal(name)
     replacing.clear_temporaries(path)
     quarantined: list[bytes] = []

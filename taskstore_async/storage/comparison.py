@@ -9,8 +9,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
-from taskstore_async.core.codec import BadLine, Line, decode_line
 from taskstore_async.core.fold import Folded, effective, wins
+from taskstore_async.core.line import BadLine, Line, decode_line
 from taskstore_async.storage import log
 from taskstore_async.storage.familiar import FamiliarLines
 from taskstore_async.storage.journal_reader import JournalReader

@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 
-from taskstore_async.core.codec import Line, decode_line, split_fields
-from taskstore_async.core.query import Query, in_
+from taskstore_async.core.codec import split_fields
+from taskstore_async.core.filters import in_
+from taskstore_async.core.line import Line, decode_line
+from taskstore_async.core.query import Query
 from taskstore_async.core.stamp import to_ms
 from taskstore_async.errors import NotFoundError
 from taskstore_async.storage.clock import now_ms
@@ -20,7 +22,7 @@ if TYPE_CHECKING:
     import sqlite3
     from collections.abc import Callable, Iterator
 
-    from taskstore_async.core.query import Filter
+    from taskstore_async.core.filters import Filter
     from taskstore_async.storage.catalogue import Collection
     from taskstore_async.storage.engine import Engine
     from taskstore_async.storage.rows import Found

@@ -17,8 +17,8 @@ from taskstore_async.core.declaration import TYPES
 from taskstore_async.core.diagnosis import Diagnosis
 from taskstore_async.core.schedule import SyncConfig
 from taskstore_async.storage import catalogue, log, schema
-from taskstore_async.storage.build import is_damage, is_trouble
 from taskstore_async.storage.engine import Engine
+from taskstore_async.storage.health import is_damage, is_trouble
 from taskstore_async.storage.journal import NoJournalError, open_to_read
 from taskstore_async.storage.journal_reader import JournalReader
 

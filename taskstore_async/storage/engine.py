@@ -6,11 +6,10 @@ one hold of store.lock.
 
 from __future__ import annotations
 
-import os
 import shutil
 import sqlite3
 import time
-from contextlib import contextmanager, nullcontext, suppress
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Final, TypeVar
 
 import msgspec
@@ -22,20 +21,18 @@ from taskstore_async.errors import (
     FlushError,
     ReadFailedError,
     StoreBrokenError,
-    StoreClosedError,
     StoreReadOnlyError,
     TaskStoreError,
     WriteFailedError,
     WriteUncertainError,
 )
-from taskstore_async.storage import build, failpoints, schema
+from taskstore_async.storage import failpoints
 from taskstore_async.storage.apply import Application
-from taskstore_async.storage.clock import process_clock
+from taskstore_async.storage.connections import Connections
 from taskstore_async.storage.flush import Flusher
-from taskstore_async.storage.health import Health, is_full
+from taskstore_async.storage.health import Health, is_damage, is_full, is_trouble
 from taskstore_async.storage.index import CommitError, Index, is_read_only
 from taskstore_async.storage.journal import FsyncError, How
-from taskstore_async.storage.lock import StoreLock
 from taskstore_async.storage.ops import (
     Applied,
     Batch,
@@ -48,22 +45,20 @@ from taskstore_async.storage.ops import (
     Refused,
     Update,
 )
-from taskstore_async.storage.reader import Reader
 from taskstore_async.storage.reports import CollectionSync, FlushReport, SyncReport
-from taskstore_async.storage.sync import Syncer, all_look_fresh, moved
+from taskstore_async.storage.sync import Syncer, all_look_fresh, look_at_all, moved
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Sequence
-    from contextlib import AbstractContextManager
     from pathlib import Path
 
     from taskstore_async.storage.catalogue import Collection
     from taskstore_async.storage.directory import Directory
     from taskstore_async.storage.ops import Answer, Op
+    from taskstore_async.storage.reader import Reader
 
 __all__ = ["Engine", "Session"]
 
-_TAKE_TURNS: Final = "SQLite cannot keep a write-ahead log here; readers and writers take turns"
 _FLUSH_FAILURES: Final = (FlushError, CollectionClosedError, FsyncError, CommitError, sqlite3.Error)
 
 T = TypeVar("T")
@@ -99,18 +94,10 @@ class Engine:
         self.notes: list[str] = []
         self.wanted: dict[str, Declaration] = {}  #: what the record types in use declare, by collection
         self.schedule = FlushSchedule(config)
-        self._deadline_s = deadline_s
-        self._lock: StoreLock | None = StoreLock.of(directory.path)
-        self._pid = os.getpid()
-        self._closed = False
-        self._index: Index | None = None
-        self._reader: Reader | None = None
-        self._read_only = not directory.writable
-        self._exclusive = False  #: SQLite's readers and writers exclude each other: there is no write-ahead log
+        self.connections = Connections(directory, self.schedule, notes=self.notes, deadline_s=deadline_s)
         self._durable: set[tuple[int, int]] = set()
         self._health = Health()
         self._left_s = 0.0
-        self._built: dict[str, CollectionSync] | None = None
         try:
             self._open(look=look)
         except BaseException:
@@ -120,20 +107,17 @@ class Engine:
     # -- life -----------------------------------------------------------------------------------------------
 
     def _open(self, *, look: bool) -> None:
-        if self._read_only:
-            opened = build.build_in_memory(self.directory, now_ms=process_clock)
-            self.notes.append(opened.note)
-            self._index = opened.index
-            self._reader = Reader(opened.index.db, None)
+        if self.connections.read_only:
+            self.connections.open_in_memory()
             return
         if self.directory.index.exists():
             try:
-                self._reader = self._open_reader()
+                reader = self.connections.open_reader()
             except sqlite3.DatabaseError:
                 pass  # the session tells what is wrong, and mends it
             else:
                 with suppress(OSError):  # of a journal that cannot be read, the session tells too
-                    names, unsettled = moved(self._reader.collections, self.directory)
+                    names, unsettled = moved(reader.collections, self.directory)
                     if not names and not unsettled:
                         return
         if look:
@@ -146,7 +130,7 @@ class Engine:
         except (FlushError, CollectionClosedError, StoreBrokenError, WriteFailedError) as error:
             self.notes.append(str(error))
             try:
-                self._reader = self._reader or self._open_reader()
+                self.connections.open_reader()
             except sqlite3.Error:  # there is no index to read, and that is why
                 raise error from None
 
@@ -158,11 +142,8 @@ class Engine:
                 all the same.
             StoreLockedError: The lock was not to be had.
         """
-        if self._closed or self._pid != os.getpid():
-            self._closed = True
-            return
         try:
-            if self._index is not None and not self._read_only:
+            if self.connections.index is not None and self.connections.are_usable and not self.connections.read_only:
                 self._mending(self._close)
         finally:
             self.abandon()
@@ -178,22 +159,11 @@ class Engine:
                         session.index.forget_appends()
                 failpoints.reach("closing")
                 session.index.checkpoint(above=0)
-                session.index.close()
-                self._index = None
+                self.connections.close_index()
 
     def abandon(self) -> None:
         """Close the connections and nothing else: as if the process had been killed."""
-        self._closed = True
-        if self._pid != os.getpid():
-            return
-        self._let_go()
-        self._lock = None  # its thread ends with the last handle on the directory
-
-    def _require_usable(self) -> None:
-        if self._pid != os.getpid():
-            raise StoreClosedError("it belongs to the process that this one was forked from")
-        if self._closed:
-            raise StoreClosedError
+        self.connections.abandon()
 
     # -- reading --------------------------------------------------------------------------------------------
 
@@ -204,40 +174,14 @@ class Engine:
         Raises:
             StoreClosedError: The handle is closed, or belongs to another process.
         """
-        self._require_usable()
-        reader = self._reader
+        self.connections.require_usable()
+        reader = self.connections.reader
         if reader is None or not reader.is_current:
-            if reader is not None:
-                self._close_reader(reader)
+            self.connections.close_reader()
             if not self.directory.index.exists():
                 self._bring_up()  # makes one, and the reader with it
-            self._reader = reader = self._reader or self._open_reader()
+            reader = self.connections.open_reader()
         return reader
-
-    def _close_reader(self, reader: Reader) -> None:
-        if reader.memory is None or reader.memory.is_whole:
-            reader.close()
-            self._reader = None
-            return
-        with nullcontext() if self._store_lock.held else self._store_lock.hold(deadline_s=self._deadline_s):
-            self._let_all_go()
-
-    def _open_reader(self) -> Reader:
-        reader = Reader.open(self.directory.index, guard=self.guard, busy_s=self._deadline_s)
-        self._note_mode(reader.db)
-        return reader
-
-    def guard(self) -> AbstractContextManager[object]:
-        """What a reader holds for the length of a question: the lock, where SQLite has no write-ahead log."""
-        if not self._exclusive or self._store_lock.held:
-            return nullcontext()
-        return self._store_lock.hold(deadline_s=self._deadline_s)
-
-    @property
-    def _store_lock(self) -> StoreLock:
-        self._require_usable()
-        assert self._lock is not None  # noqa: S101 - reason: only a closed handle has none
-        return self._lock
 
     def read(self, question: Callable[[Reader], T]) -> T:
         """Put a question to the index; when that turns out to be damaged, mend it and ask again.
@@ -249,21 +193,18 @@ class Engine:
             try:
                 return question(self.reader)
             except sqlite3.DatabaseError as error:
-                if self._read_only or not build.is_damage(error):
+                if self.connections.read_only or not is_damage(error):
                     raise
-                self._replace(str(error))
+                self.connections.replace_index(str(error))
             return question(self.reader)
         except OSError as error:
             raise ReadFailedError(str(error.filename or self.directory.path), error.strerror or str(error)) from error
         except sqlite3.DatabaseError as error:
-            if build.is_damage(error) or build.is_trouble(error):
+            if is_damage(error) or is_trouble(error):
                 raise ReadFailedError(str(self.directory.index), str(error)) from error
             raise
         finally:
-            reader = self._reader
-            if reader is not None and reader.memory is not None and reader.memory.given_up:
-                reader.close()
-                self._reader = None
+            self.connections.close_given_up_reader()
 
     # -- sessions -------------------------------------------------------------------------------------------
 
@@ -293,14 +234,14 @@ class Engine:
 
     @contextmanager
     def _session(self) -> Generator[Session]:
-        self._require_usable()
-        if self._read_only:
+        connections = self.connections
+        connections.require_usable()
+        if connections.read_only:
             raise StoreReadOnlyError(str(self.directory.path), "no write permission")
-        with self._store_lock.hold(deadline_s=self._deadline_s):
+        with connections.hold():
             failpoints.reach("locked")
-            if self._health.broken is not None and self._index is not None:
-                self._index.close()  # what a COMMIT that failed has left is seen by a connection of its own
-                self._index = None
+            if self._health.broken is not None:
+                connections.close_index()  # what a COMMIT that failed has left is seen by a connection of its own
             index = self._current_index()
             index.catch_up()
             session = self._session_of(index)
@@ -309,13 +250,13 @@ class Engine:
             except (FsyncError, CommitError) as error:
                 raise self._broke(error) from error
             except sqlite3.OperationalError as error:
-                if is_read_only(error) and index is self._index:
+                if is_read_only(error) and index is connections.index:
                     # SQLite could not open its files for writing just then, and while it has them open it does not try
                     # again.
-                    self._let_all_go()
+                    connections.let_all_go()
                 raise
             finally:
-                if index is self._index and index.marks and (index.shared or self._is_idle()):
+                if index is connections.index and index.marks and (index.shared or self._is_idle()):
                     self._settle_marks(session)
                 self._left_s = time.monotonic()
 
@@ -336,55 +277,17 @@ class Engine:
 
     def _current_index(self) -> Index:
         """The connection that writes, opened, or opened again when its file is no longer the one of that name."""
-        index = self._index
-        if index is not None and not index.is_current:
+        index = self.connections.index
+        if index is not None:
+            if index.is_current:
+                return index
             if not index.is_named:
                 return self._rescue(index)
-            self._let_all_go()
-            index = None
-        if index is None:
-            index = self._opened_index(self._open_or_build())
-            writes = index.can_write
-            if not writes:  # perhaps because of others, which are as old as what stood in the way
-                self._let_all_go()
-                index = self._opened_index(self._open_or_build())
-                writes = index.can_write
-            if index.memory is not None:
-                try:
-                    index.memory.require(to_write=not writes)
-                except OSError:
-                    self._let_all_go()
-                    raise
-        return index
-
-    def _open_or_build(self) -> build.Opened:
-        return build.open_or_build(self.directory, now_ms=process_clock, busy_s=self._deadline_s)
-
-    def _opened_index(self, opened: build.Opened) -> Index:
-        if opened.note:
-            self.notes.append(opened.note)
-        self._built = opened.built or self._built
-        index = self._index = opened.index
-        self._note_mode(index.db)
-        self._expect_flush(index)
-        return index
+        return self.connections.reopen_index()
 
     def expect_flush(self, session: Session) -> None:
         """Have what waits flushed in time, though nothing was written here: an import has put it back."""
-        self._expect_flush(session.index)
-
-    def _expect_flush(self, index: Index) -> None:
-        waiting = sum(index.waiting.values())
-        if waiting and not self.schedule.waiting:
-            self.schedule.wrote(waiting, now_ms=_monotonic_ms())
-
-    def _note_mode(self, db: sqlite3.Connection) -> None:
-        # Only who writes without store.lock, such as another program, can make SQLite itself wait.
-        db.execute(f"PRAGMA busy_timeout = {round(1_000 * min(self._deadline_s, schema.BUSY_S))}")
-        (mode,) = db.execute("PRAGMA journal_mode").fetchone()
-        self._exclusive = mode != "wal"
-        if self._exclusive and _TAKE_TURNS not in self.notes:
-            self.notes.append(_TAKE_TURNS)
+        self.connections.expect_flush(session.index)
 
     def _rescue(self, lost: Index) -> Index:
         """Append what waits in an index that lost its name, from the connection that still has it open, and reopen.
@@ -399,20 +302,7 @@ class Engine:
         except FsyncError as error:
             lost.recount()
             self._broke(error)
-        outbox = build.outbox_of(lost)
-        opened = self._open_or_build()
-        try:
-            if outbox:
-                opened.index.catch_up()
-                with opened.index.transaction(full=True):
-                    settle = not self._health.distrusted
-                    build.take_outbox(opened.index, self.directory, outbox, building=False, settle=settle)
-        except BaseException:
-            opened.index.close()
-            raise
-        with suppress(sqlite3.Error):
-            lost.close()
-        return self._opened_index(opened)
+        return self.connections.reopen_lost(lost, settle=not self._health.distrusted)
 
     def replace_index(self, reason: str) -> None:
         """Set the index aside, whose outbox goes into the new one that is built from the files.
@@ -424,44 +314,7 @@ class Engine:
             WriteFailedError: It cannot be read just now, or no new one be made; what was not saved stays where it is.
         """
         with self._explaining(damage=True):
-            self._replace(reason)
-
-    def _replace(self, reason: str) -> None:
-        self._require_usable()
-        with self._store_lock.hold(deadline_s=self._deadline_s):
-            self._let_go()
-            self._opened_index(build.replace_index(self.directory, reason, now_ms=process_clock))
-
-    def _let_go(self) -> None:
-        """Close the connections, to be opened again by whoever needs them; under store.lock."""
-        for connection in (self._index, self._reader):
-            if connection is not None:
-                with suppress(sqlite3.Error):
-                    connection.close()
-        self._index = self._reader = None
-
-    def let_go_of_given_up(self) -> bool:
-        """Close the connections whose shared memory another handle of this process has given up, or that is lost.
-
-        They are opened again by the next call. Whoever keeps some for long calls this now and then: only when all are
-        closed at a time, SQLite opens it anew.
-
-        Returns:
-            Whether there were any.
-        """
-        if all(one is None or one.memory is None or one.memory.is_whole for one in (self._index, self._reader)):
-            return False
-        with self._store_lock.hold(deadline_s=self._deadline_s):
-            self._let_all_go()
-        return True
-
-    def _let_all_go(self) -> None:
-        """Close the connections of this process, as far as nobody uses them; under store.lock. See `SharedMemory`."""
-        memories = {one.memory for one in (self._index, self._reader) if one is not None}
-        self._let_go()
-        for memory in memories:
-            if memory is not None:
-                memory.give_up()
+            self.connections.replace_index(reason)
 
     def _mending(self, work: Callable[[], T]) -> T:
         """Do *work*; when the index turns out to be damaged, replace it and do it again."""
@@ -469,9 +322,9 @@ class Engine:
             try:
                 return work()
             except sqlite3.DatabaseError as error:
-                if not build.is_damage(error):
+                if not is_damage(error):
                     raise
-                self._replace(str(error))
+                self.connections.replace_index(str(error))
             return work()
 
     @contextmanager
@@ -480,7 +333,7 @@ class Engine:
         try:
             yield
         except sqlite3.DatabaseError as error:
-            if not damage and build.is_damage(error):
+            if not damage and is_damage(error):
                 raise  # whoever began mends it
             raise WriteFailedError(str(self.directory.index), str(error)) from error
         except OSError as error:
@@ -565,7 +418,7 @@ class Engine:
 
     def flush_if_due(self) -> FlushReport | None:
         """Flush when the schedule says so; None when it does not."""
-        if self._read_only or self._closed or _monotonic_ms() < self.schedule.due_ms:
+        if self.connections.read_only or self.connections.closed or _monotonic_ms() < self.schedule.due_ms:
             return None
         return self.flush()
 
@@ -577,7 +430,7 @@ class Engine:
         except (*_FLUSH_FAILURES, OSError) as error:
             self._flush_failed(error, session, waiting=waiting)
             if isinstance(error, TaskStoreError | FsyncError | CommitError) or (
-                isinstance(error, sqlite3.Error) and build.is_damage(error)
+                isinstance(error, sqlite3.Error) and is_damage(error)
             ):
                 raise
             where = getattr(error, "filename", None) or self.directory.index
@@ -633,12 +486,12 @@ class Engine:
     @property
     def has_marks(self) -> bool:
         """Whether a flush has something to mark that stands in no index yet."""
-        return self._index is not None and bool(self._index.marks)
+        return self.connections.index is not None and bool(self.connections.index.marks)
 
     @property
     def index_path(self) -> Path | None:
         """The file of the index; None when it lives in memory."""
-        return None if self._read_only else self.directory.index
+        return None if self.connections.read_only else self.directory.index
 
     @property
     def broken(self) -> str | None:
@@ -657,26 +510,27 @@ class Engine:
         Raises:
             StoreLockedError, FlushError, CollectionClosedError, StoreBrokenError: As for `flush`.
         """
-        self._require_usable()
-        if self._read_only:
+        self.connections.require_usable()
+        if self.connections.read_only:
             return self._sync_memory(check=check)
         return self._mending(lambda: self._sync(check=check, rebuild=rebuild))
 
     def _sync_memory(self, *, check: bool) -> SyncReport:
-        assert self._index is not None  # noqa: S101 - reason: the one in memory was made when the handle was
-        names, _ = moved(self._index.collections, self.directory)
+        index = self.connections.index
+        assert index is not None  # noqa: S101 - reason: the one in memory was made when the handle was
+        names, _ = moved(index.collections, self.directory)
         found: dict[str, CollectionSync] = {}
         if names and not check:
-            with self._index.transaction(full=False):
-                found = Syncer(self._index, self.directory).all()
+            with index.transaction(full=False):
+                found = Syncer(index, self.directory).all()
         return SyncReport(stale=bool(names), collections=_told(found), notes=tuple(self.notes))
 
     def _sync(self, *, check: bool, rebuild: bool) -> SyncReport:
-        self._built_now()
+        self.connections.built_now()
         with self.session() as session:
             index = session.index
             self._settle_marks(session)
-            built = self._built_now()
+            built = self.connections.built_now()
             _, strays = self.directory.journals()
             notes = [*self.notes, *(f"{name}: no collection name, so it is not served" for name in strays)]
             found: dict[str, CollectionSync] = {}
@@ -684,37 +538,16 @@ class Engine:
             if built is not None:
                 found = built
             elif rebuild or not all_look_fresh(index.collections, self.directory):
-                found, stale = self._look(session, check=check, rebuild=rebuild)
+                found, stale = look_at_all(index, session.syncer, check=check, rebuild=rebuild)
             if not check:
                 found = self._flush_and_tell(session, found)
-            self._reader = self._reader or self._open_reader()
+            self.connections.open_reader()
             return SyncReport(
                 stale=stale,
                 rebuilt=rebuild or built is not None,
                 collections=_told(found),
                 notes=tuple(notes),
             )
-
-    def _built_now(self) -> dict[str, CollectionSync] | None:
-        """What building an index has read since the last call; None when none was built."""
-        built, self._built = self._built, None
-        return built
-
-    def _look(self, session: Session, *, check: bool, rebuild: bool) -> tuple[dict[str, CollectionSync], bool]:
-        """Look at every file, once; what was found, and whether one of them was not what the index knows."""
-        found: dict[str, CollectionSync] = {}
-        stale = False
-        try:
-            with session.index.transaction(full=False):
-                found = session.syncer.all()
-                stale = any(one.how != How.FRESH for one in found.values())
-                if rebuild:
-                    found |= {name: session.syncer.rebuild(name) for name in list(session.index.collections)}
-                if check:
-                    raise _OnlyLooking  # noqa: TRY301 - reason: to leave the transaction, which takes it back
-        except _OnlyLooking:
-            pass
-        return found, stale
 
     def _flush_and_tell(self, session: Session, found: dict[str, CollectionSync]) -> dict[str, CollectionSync]:
         waiting = dict(session.index.waiting)
@@ -729,7 +562,7 @@ class Engine:
     @contextmanager
     def consistent(self) -> Generator[tuple[sqlite3.Connection, dict[str, Collection]]]:
         """The index and its catalogue, while no other handle can change them or the files."""
-        if self._read_only:
+        if self.connections.read_only:
             yield self.reader.db, self.reader.collections
             return
         with self.session() as session:
@@ -765,18 +598,14 @@ class Engine:
     def is_stale(self) -> bool:
         """Whether a file is not what the index knows. Changes nothing and takes no lock."""
         known = dict(self.reader.collections)
-        if self._index is not None:
-            known |= self._index.marked(known)
+        if self.connections.index is not None:
+            known |= self.connections.index.marked(known)
         names, _ = moved(known, self.directory)
         return bool(names)
 
     def declaration(self, name: str) -> Declaration:
         """What the store has declared the collection to be."""
         return self.reader.declaration(name)
-
-
-class _OnlyLooking(Exception):  # noqa: N818 - reason: it is no error
-    """Takes a transaction back that was made to see what it would do."""
 
 
 def _told(found: dict[str, CollectionSync]) -> dict[str, CollectionSync]:

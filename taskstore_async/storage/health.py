@@ -1,4 +1,4 @@
-"""Whether a handle may write: what failed, and when it is tried again."""
+"""Whether a handle may write: what failed, what an error says of it, and when it is tried again."""
 
 from __future__ import annotations
 
@@ -6,9 +6,20 @@ import errno
 import sqlite3
 from typing import Final
 
-__all__ = ["Health", "is_full"]
+__all__ = ["Health", "is_damage", "is_full", "is_trouble"]
 
 _BACKOFF_S: Final = (0.0, 0.1, 0.5, 2.0, 10.0)
+_TROUBLE = {
+    sqlite3.SQLITE_BUSY,
+    sqlite3.SQLITE_CANTOPEN,
+    sqlite3.SQLITE_FULL,
+    sqlite3.SQLITE_IOERR,
+    sqlite3.SQLITE_LOCKED,
+    sqlite3.SQLITE_NOMEM,
+    sqlite3.SQLITE_PERM,
+    sqlite3.SQLITE_PROTOCOL,
+    sqlite3.SQLITE_READONLY,
+}
 
 
 class Health:
@@ -63,3 +74,18 @@ def is_full(error: BaseException) -> bool:
     if isinstance(error, sqlite3.Error):
         return (getattr(error, "sqlite_errorcode", None) or 0) & 0xFF == sqlite3.SQLITE_FULL
     return error.__cause__ is not None and is_full(error.__cause__)
+
+
+def is_damage(error: sqlite3.Error) -> bool:
+    """Whether *error* says that the file is no index, rather than that it cannot be reached just now."""
+    code = getattr(error, "sqlite_errorcode", None)
+    if code is None:
+        return isinstance(error, sqlite3.DatabaseError) and not isinstance(error, sqlite3.OperationalError)
+    primary = code & 0xFF
+    lacking = str(error).startswith(("no such table", "no such column"))
+    return primary in {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB} or lacking
+
+
+def is_trouble(error: sqlite3.Error) -> bool:
+    """Whether *error* says that the index cannot be reached just now."""
+    return (getattr(error, "sqlite_errorcode", None) or 0) & 0xFF in _TROUBLE

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import sqlite3
 from contextlib import nullcontext, suppress
+from itertools import chain
 from typing import TYPE_CHECKING, Final, Literal, get_args
 
 import msgspec
 
-from taskstore_async.core.codec import BadLine, Line, LineReader, same_value, split_fields
+from taskstore_async.core.codec import same_value, split_fields
 from taskstore_async.core.fold import Folded, effective, wins
+from taskstore_async.core.line import BadLine, Line
+from taskstore_async.core.line_reader import LineReader
 from taskstore_async.core.names import check_collection
 from taskstore_async.core.stamp import NS_PER_MS
 from taskstore_async.errors import CollectionClosedError, FlushError, ImportConflictError
@@ -22,7 +25,7 @@ if TYPE_CHECKING:
     from taskstore_async.storage.catalogue import Collection
     from taskstore_async.storage.engine import Engine, Session
 
-__all__ = ["OnConflict", "import_lines"]
+__all__ = ["OnConflict", "import_files"]
 
 OnConflict = Literal["fail", "skip", "replace", "newer"]
 _BATCH: Final = 1_000
@@ -32,8 +35,10 @@ _BAD_LISTED: Final = 1_000
 
 
 class _Source(msgspec.Struct):
-    """What a file brings."""
+    """What a file brings to a collection."""
 
+    file: str
+    collection: str
     folded: dict[str, Folded]
     bad: list[Problem]
     lines: int = 0
@@ -50,41 +55,57 @@ class _Plan(msgspec.Struct):
     conflicts: list[str]
 
 
-def import_lines(
+def import_files(
     engine: Engine,
-    data: Mapping[str, Iterable[bytes]],
+    files: Sequence[tuple[str, Mapping[str, Iterable[bytes]]]],
     *,
-    source: str,
     on_conflict: OnConflict,
     dry_run: bool,
     progress: Callable[[int, int], None] | None,
-) -> dict[str, ImportReport]:
-    """Take the winner of each id of each collection; see `Store.import_all`."""
-    for name in data:
+) -> list[dict[str, ImportReport]]:
+    """Take the winner of each id of each collection of all files; see `Store.import_files`."""
+    for name in chain.from_iterable(data for _, data in files):
         check_collection(name)
     if on_conflict not in get_args(OnConflict):
         choices = ", ".join(get_args(OnConflict))
         raise ValueError(f"on_conflict is {on_conflict!r}, and must be one of {choices}")
-    brought = {name: _read(name, chunks, source) for name, chunks in data.items()}
+    brought = [_read(name, chunks, source) for source, data in files for name, chunks in data.items()]
+    for later, one in enumerate(brought):
+        for earlier in brought[:later]:
+            if earlier.collection == one.collection:
+                _outbid(earlier.folded, one.folded)
     engine.sync()
     with engine.session() as session, rehearsal(engine, session) if dry_run else nullcontext():
         plans, refused = _take(engine, session, brought, on_conflict, progress=progress, rehearsing=dry_run)
     if not dry_run:
         engine.flush()
-    return {
-        name: _report(name, source, one, plans[name], refused[name], dry_run=dry_run) for name, one in brought.items()
-    }
+    told = iter(
+        [_report(one, plan, refused[one.collection], dry_run=dry_run) for one, plan in zip(brought, plans, strict=True)]
+    )
+    return [{name: next(told) for name in data} for _, data in files]
+
+
+def _outbid(earlier: dict[str, Folded], later: dict[str, Folded]) -> None:
+    """Leave each id to the file that has the winner of both."""
+    for record_id in earlier.keys() & later.keys():
+        best, one = earlier[record_id], later[record_id]
+        instant = effective(one.line, best.instant) if one.line.instant is None else one.instant
+        if wins(instant, best.instant):
+            later[record_id] = Folded(one.line, instant)
+            del earlier[record_id]
+        else:
+            del later[record_id]
 
 
 def _take(
     engine: Engine,
     session: Session,
-    brought: Mapping[str, _Source],
+    brought: Sequence[_Source],
     on_conflict: OnConflict,
     *,
     progress: Callable[[int, int], None] | None,
     rehearsing: bool,
-) -> tuple[dict[str, _Plan], dict[str, list[tuple[str, str]]]]:
+) -> tuple[list[_Plan], dict[str, list[tuple[str, str]]]]:
     """Decide about every record of every collection, then write what is to be written.
 
     Returns:
@@ -93,29 +114,32 @@ def _take(
     Raises:
         CollectionClosedError, ImportConflictError: Then nothing was written.
     """
+    names = list(dict.fromkeys(one.collection for one in brought))
     with nullcontext() if rehearsing else transaction(engine, session, full=False):
-        for name in brought:
+        for name in names:
             session.syncer.one(name)
-    plans: dict[str, _Plan] = {}
-    for name, one in brought.items():
-        if session.index.collections[name].closed:
-            raise CollectionClosedError(name, str(engine.directory.journal(name)))
-        plans[name] = plan = _plan(session, name, one.folded, on_conflict)
+    plans: list[_Plan] = []
+    for one in brought:
+        if session.index.collections[one.collection].closed:
+            raise CollectionClosedError(one.collection, str(engine.directory.journal(one.collection)))
+        plan = _plan(session, one.collection, one.folded, on_conflict)
         if plan.conflicts:
-            raise ImportConflictError(name, tuple(plan.conflicts[:_LISTED]), total=len(plan.conflicts))
+            some, total = tuple(plan.conflicts[:_LISTED]), len(plan.conflicts)
+            file = one.file if any(other.file != one.file for other in brought) else None
+            raise ImportConflictError(one.collection, some, total=total, source=file)
+        plans.append(plan)
     wanted = [
-        (name, some is plan.new, some)
-        for name, plan in plans.items()
+        (one.collection, some is plan.new, some)
+        for one, plan in zip(brought, plans, strict=True)
         for some in (plan.new, plan.revived, plan.replacing)
     ]
-    return plans, _write(engine, session, wanted, names=plans, progress=progress, rehearsing=rehearsing)
+    return plans, _write(engine, session, wanted, names=names, progress=progress, rehearsing=rehearsing)
 
 
-def _report(
-    name: str, source: str, brought: _Source, plan: _Plan, refused: Sequence[tuple[str, str]], *, dry_run: bool
-) -> ImportReport:
+def _report(brought: _Source, plan: _Plan, refused_of_all: Sequence[tuple[str, str]], *, dry_run: bool) -> ImportReport:
+    refused = [(record_id, reason) for record_id, reason in refused_of_all if record_id in brought.folded]
     refused_ids = {record_id for record_id, _ in refused}
-    bad = [*brought.bad, *(_refusal(name, source, brought.folded[one], reason) for one, reason in refused)]
+    bad = [*brought.bad, *(_refusal(brought, record_id, reason) for record_id, reason in refused)]
     replaced = [one.line.id for one in plan.replacing if one.line.id not in refused_ids]
     return ImportReport(
         lines=brought.lines,
@@ -134,7 +158,7 @@ def _report(
 
 def _read(collection: str, data: Iterable[bytes], source: str) -> _Source:
     reader = LineReader(())
-    brought = _Source({}, [])
+    brought = _Source(source, collection, {}, [])
     folded = brought.folded
 
     def take(lines: Sequence[Line | BadLine]) -> None:
@@ -258,5 +282,6 @@ def _append(session: Session, lines: Mapping[str, Sequence[bytes]]) -> None:
         session.flusher.some(lines)
 
 
-def _refusal(collection: str, source: str, one: Folded, reason: str) -> Problem:
-    return Problem(collection, source, one.line.number, one.line.offset, reason)
+def _refusal(brought: _Source, record_id: str, reason: str) -> Problem:
+    line = brought.folded[record_id].line
+    return Problem(brought.collection, brought.file, line.number, line.offset, reason)

@@ -6,11 +6,12 @@ import sqlite3
 import warnings
 from typing import TYPE_CHECKING
 
-from taskstore_async.core.codec import BadLine, Line, decode_line
 from taskstore_async.core.declaration import TYPES
+from taskstore_async.core.filters import gt
 from taskstore_async.core.fold import effective, wins
 from taskstore_async.core.ids import resolve_prefix
-from taskstore_async.core.query import Query, gt
+from taskstore_async.core.line import BadLine, Line, decode_line
+from taskstore_async.core.query import Query
 from taskstore_async.core.record import Record, declaration_of
 from taskstore_async.core.write import load
 from taskstore_async.errors import AmbiguousIdError, InvalidIdError, NotFoundError, UnreadableRecordError
@@ -23,7 +24,7 @@ from taskstore_async.storage.reports import CollectionInfo, StoreInfo, StoreStat
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from taskstore_async.core.query import Filter
+    from taskstore_async.core.filters import Filter
     from taskstore_async.storage.catalogue import Collection
     from taskstore_async.storage.engine import Engine
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Generator, Iterator, Sequence
     from pathlib import Path
 
-CHUNK = 1 << 16  #: bytes; lines are read from a processor's cache, see `core.codec`
+CHUNK = 1 << 16  #: bytes; lines are read from a processor's cache, see `core.line_reader`
 CRC_CHUNK = 1 << 20
 SETTLE_NS = 20_000_000  #: a file recorded sooner than this after its mtime may change again within the same mtime
 LOCK_WAIT_S = 10.0

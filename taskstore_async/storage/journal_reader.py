@@ -10,14 +10,15 @@ from typing import TYPE_CHECKING, cast
 
 import msgspec
 
-from taskstore_async.core.codec import BadLine, Columns, Line, LineReader
+from taskstore_async.core.line import BadLine, Line
+from taskstore_async.core.line_reader import Columns, LineReader
 from taskstore_async.storage.journal import chunks, record_of
 from taskstore_async.storage.reports import Problem
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
-    from taskstore_async.core.codec import Known
+    from taskstore_async.core.line_reader import Known
     from taskstore_async.storage.journal import FileRecord
 
 __all__ = ["JournalReader"]
@@ -126,7 +127,8 @@ class JournalReader:
     def unreadable(self) -> bool:
         """Whether nothing may be appended: there are bytes and not one valid line, or what is appended is not read.
 
-        Lines that begin like ours are what first appends have left that were cut short.
+        Lines that begin like ours are what first appends have left that were cut short. Lines of NULs are what a power
+        cut makes of one on ext4, which may have the new size of a file on the disk before its bytes.
         """
         return self.ends_in_base or (not self.good and self.bad > self.begun)
 
@@ -144,7 +146,7 @@ class JournalReader:
                 readable.append(line)
             else:
                 self.bad += 1
-                self.begun += line.raw.startswith(_BEGIN)
+                self.begun += line.raw.startswith(_BEGIN) or not line.raw.strip(b"\0")
                 self._report(line, line.reason, served=False)
         self.good += len(readable)
         return readable

@@ -50,7 +50,7 @@ class Poller:
         """
         if engine.index_path is None:
             return False  # an index in memory is of the moment in which it was made
-        if engine.let_go_of_given_up():
+        if engine.connections.let_go_of_given_up():
             return True
         names, _ = moved(engine.reader.collections, engine.directory)
         believed = self._believed(engine, names)

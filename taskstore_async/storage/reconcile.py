@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from taskstore_async.core.codec import Columns
 from taskstore_async.core.fold import effective, wins
+from taskstore_async.core.line_reader import Columns
 from taskstore_async.storage import catalogue, files, log, schema
 from taskstore_async.storage.familiar import FamiliarLines
 from taskstore_async.storage.journal import (
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from taskstore_async.core.codec import Line
+    from taskstore_async.core.line import Line
     from taskstore_async.storage.catalogue import Collection
     from taskstore_async.storage.git import Git
     from taskstore_async.storage.journal import FileRecord

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 
-from taskstore_async.core.codec import join_fields, split_fields, tombstone
+from taskstore_async.core.codec import join_fields, split_fields
+from taskstore_async.core.line import tombstone
 from taskstore_async.storage import schema
 from taskstore_async.storage.content import Contents
 from taskstore_async.storage.declaring import Declaring

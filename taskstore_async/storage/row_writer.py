@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 
-from taskstore_async.core.codec import columns_of_lines
+from taskstore_async.core.line import columns_of_lines
 from taskstore_async.core.stamp import next_stamp
 from taskstore_async.storage import schema
 from taskstore_async.storage.log import instant_of

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Final, Literal, TypeAlias, TypeVar
 import msgspec
 
 from taskstore_async.core.comparable import OPAQUE
-from taskstore_async.core.query import Cursor, Filter, FilterOp, FilterValue, Order, Query, ValueOf, select
+from taskstore_async.core.filters import Filter, FilterOp, FilterValue, ValueOf
+from taskstore_async.core.query import Cursor, Order, Query, select
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence

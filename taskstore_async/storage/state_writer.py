@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from taskstore_async.core.codec import Line  # noqa: TC001 - reason: msgspec reads it at run time
 from taskstore_async.core.fold import wins
+from taskstore_async.core.line import Line  # noqa: TC001 - reason: msgspec reads it at run time
 from taskstore_async.storage import log, schema
 from taskstore_async.storage.log import Pending  # noqa: TC001 - reason: as above
 

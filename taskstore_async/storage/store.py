@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar, cast, overload
 import msgspec
 
 from taskstore_async.core.ids import resolve_prefix
-from taskstore_async.core.query import Cursor, Filter, Query
+from taskstore_async.core.query import Cursor, Query
 from taskstore_async.core.record import Document, Record, Registry, declaration_of
 from taskstore_async.core.schedule import Durability, SyncConfig
 from taskstore_async.core.write import draft, load, load_document
@@ -45,7 +45,7 @@ from taskstore_async.storage.ops import (
     Stored,
     Update,
 )
-from taskstore_async.storage.rehearsal import rehearse_delete
+from taskstore_async.storage.rehearsal import rehearse, rehearse_delete
 from taskstore_async.storage.reports import Listing, Unreadable, Version
 from taskstore_async.storage.rows import Found, values_of
 
@@ -56,6 +56,7 @@ if TYPE_CHECKING:
 
     from taskstore_async.core.conflicts import Markers
     from taskstore_async.core.declaration import Declaration
+    from taskstore_async.core.filters import Filter
     from taskstore_async.core.record import AnyRecord
     from taskstore_async.core.write import Draft
     from taskstore_async.storage.ask import Answer, SqlResult
@@ -63,7 +64,7 @@ if TYPE_CHECKING:
     from taskstore_async.storage.description import Description, Explanation
     from taskstore_async.storage.importing import OnConflict
     from taskstore_async.storage.ops import Op
-    from taskstore_async.storage.rehearsal import Doomed
+    from taskstore_async.storage.rehearsal import Doomed, Rehearsed
     from taskstore_async.storage.reports import (
         CheckReport,
         CollectionInfo,
@@ -513,6 +514,19 @@ class Store:
         """
         return rehearse_delete(self._engine, self._known(target)[0], record_ids)
 
+    def rehearse(self, fill: Callable[[BatchWriter], None]) -> builtins.list[Rehearsed]:
+        """The versions that a batch would write, with what follows from them; nothing is changed.
+
+        Args:
+            fill: Asks for the changes of the batch.
+
+        Raises:
+            TaskStoreError: What the batch would end with.
+        """
+        writer = BatchWriter(self._draft)
+        fill(writer)
+        return rehearse(self._engine, Batch(tuple(writer.ops)))
+
     def delete_where(self, target: type[Record] | str, *filters: Filter, durability: Durability | None = None) -> int:
         """Delete every record for which all *filters* hold, all or none; returns how many were found.
 
@@ -654,7 +668,17 @@ class Store:
         """
         from taskstore_async.storage.unmark import unmark  # noqa: PLC0415 - reason: as above
 
-        return unmark(self._engine, self._known(target)[0], chosen)
+        return len(unmark(self._engine, self._known(target)[0], chosen))
+
+    def rehearse_unmark(self, target: type[Record] | str, chosen: Collection[str] = ()) -> builtins.list[bytes]:
+        """The lines that `unmark` would take out of a journal; nothing is changed.
+
+        Raises:
+            CollectionClosedError: As for `unmark`.
+        """
+        from taskstore_async.storage.unmark import unmark  # noqa: PLC0415 - reason: as above
+
+        return unmark(self._engine, self._known(target)[0], chosen, dry_run=True)
 
     def check(self) -> CheckReport:
         """Prove that the index is what the journals and the outbox say, and report whatever else is wrong."""
@@ -704,11 +728,33 @@ class Store:
         Raises:
             ImportConflictError: As for `import_lines`; then nothing was written to any of them.
         """
-        from taskstore_async.storage.importing import import_lines  # noqa: PLC0415 - reason: as in temporary
+        return self.import_files([(source, data)], on_conflict=on_conflict, dry_run=dry_run, progress=progress)[0]
 
-        return import_lines(
-            self._engine, data, source=source, on_conflict=on_conflict, dry_run=dry_run, progress=progress
-        )
+    def import_files(
+        self,
+        files: Sequence[tuple[str, Mapping[str, Iterable[bytes]]]],
+        *,
+        on_conflict: OnConflict = "fail",
+        dry_run: bool = False,
+        progress: Callable[[int, int], None] | None = None,
+    ) -> builtins.list[dict[str, ImportReport]]:
+        """The same for several files, whose records may name each other: of an id in several, the winner is taken.
+
+        Args:
+            files: What reports call each, and its lines by collection.
+            on_conflict: As for `import_lines`; so are the others.
+            dry_run: Do all of it and take it back.
+            progress: Called with how many records of how many are written.
+
+        Returns:
+            What was taken of each file, by collection.
+
+        Raises:
+            ImportConflictError: As for `import_lines`; then nothing was written of any file.
+        """
+        from taskstore_async.storage.importing import import_files  # noqa: PLC0415 - reason: as in temporary
+
+        return import_files(self._engine, files, on_conflict=on_conflict, dry_run=dry_run, progress=progress)
 
     def backup(
         self,

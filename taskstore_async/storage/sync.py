@@ -1,4 +1,4 @@
-"""Bringing an index to what all files of its directory say, inside one transaction."""
+"""Bringing an index to what all files of its directory say, in one transaction."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from taskstore_async.storage.directory import Directory
     from taskstore_async.storage.index import Index
 
-__all__ = ["Syncer", "all_look_fresh", "declarations", "moved"]
+__all__ = ["Syncer", "all_look_fresh", "declarations", "look_at_all", "moved"]
 
 
 class Syncer:
@@ -108,6 +108,37 @@ class Syncer:
                 self._index.collections[name] = catalogue.redeclare(self._index.db, collection, declaration)
         for name, declaration in wanted.items():
             self._index.collections[name] = catalogue.add(self._index.db, name, declaration)
+
+
+class _OnlyLooking(Exception):  # noqa: N818 - reason: it is no error
+    """Takes a transaction back that was made to see what it would do."""
+
+
+def look_at_all(index: Index, syncer: Syncer, *, check: bool, rebuild: bool) -> tuple[dict[str, CollectionSync], bool]:
+    """Look at every file, in one transaction of *index*.
+
+    Args:
+        index: Outside a transaction.
+        syncer: Of that index.
+        check: Take it back: only tell what would be done.
+        rebuild: Read every file anew into new tables, too.
+
+    Returns:
+        What was found, by collection; and whether a file was not what the index knew.
+    """
+    found: dict[str, CollectionSync] = {}
+    stale = False
+    try:
+        with index.transaction(full=False):
+            found = syncer.all()
+            stale = any(one.how != How.FRESH for one in found.values())
+            if rebuild:
+                found |= {name: syncer.rebuild(name) for name in list(index.collections)}
+            if check:
+                raise _OnlyLooking  # noqa: TRY301 - reason: to leave the transaction, which takes it back
+    except _OnlyLooking:
+        pass
+    return found, stale
 
 
 def declarations(db: sqlite3.Connection, types: Collection) -> dict[str, Declaration]:

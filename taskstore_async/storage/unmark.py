@@ -29,7 +29,7 @@ def markers_of(engine: Engine, name: str) -> Markers:
         return find_markers(b"")
 
 
-def unmark(engine: Engine, name: str, chosen: Collection[str] = ()) -> int:
+def unmark(engine: Engine, name: str, chosen: Collection[str] = (), *, dry_run: bool = False) -> list[bytes]:
     """Take out the markers of a collection's journal between which nothing is left to choose.
 
     Every line of a record stays, in an order that folds to the same. The markers, and the base part of a diff3 block,
@@ -39,9 +39,10 @@ def unmark(engine: Engine, name: str, chosen: Collection[str] = ()) -> int:
         engine: The store.
         name: The collection.
         chosen: The ids of the records of which a person has chosen a version.
+        dry_run: Only tell.
 
     Returns:
-        How many lines were taken out.
+        The lines that were taken out.
 
     Raises:
         CollectionClosedError: No line of the file is a record.
@@ -49,25 +50,28 @@ def unmark(engine: Engine, name: str, chosen: Collection[str] = ()) -> int:
     """
     engine.sync()
     with engine.session() as session:
-        return _unmark(engine, session, name, chosen)
+        return _unmark(engine, session, name, chosen, dry_run=dry_run)
 
 
-def _unmark(engine: Engine, session: Session, name: str, chosen: Collection[str]) -> int:
+def _unmark(engine: Engine, session: Session, name: str, chosen: Collection[str], *, dry_run: bool) -> list[bytes]:
     path = engine.directory.journal(name)
     collection = session.index.collections.get(name)
     if collection is None or stat_of(path) is None:
-        return 0
+        return []
     if collection.closed:  # without its markers the file would be an empty one, and its rows would go
         raise CollectionClosedError(name, str(path))
-    replacing.clear_temporaries(path)
     kept: list[bytes] = []
     try:
+        if dry_run:
+            with open_to_read(path) as found:
+                return [] if found is None else without_markers(_read(found), chosen)[1]
+        replacing.clear_temporaries(path)
         for _ in range(replacing.TRIES):
             with open_to_append(path, create=False) as old:
                 data = _read(old)
                 made, taken = without_markers(data, chosen)
                 if made == data:
-                    return 0
+                    return []
                 if taken != kept:
                     kept = taken
                     replacing.quarantine(engine.directory, name, kept)
@@ -75,7 +79,7 @@ def _unmark(engine: Engine, session: Session, name: str, chosen: Collection[str]
                     continue
             with transaction(engine, session, full=False):
                 session.syncer.one(name, force=True)
-            return len(taken)
+            return taken
     except OSError as error:
         raise FlushError(str(path), error.strerror or str(error), pending=0) from error
     raise FlushError(str(path), "it keeps being replaced while its markers are taken out", pending=0)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 
-from taskstore_async.core.query import Filter, eq, in_, lt
+from taskstore_async.core.filters import Filter, eq, in_, lt
 from taskstore_async.errors import InvalidFilterError, NotFoundError
 from taskstore_async.records.runs import Run, RunStatus, RunTask
 from taskstore_async.storage.compact import GRACE_MS

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 
-from taskstore_async.core.query import in_
+from taskstore_async.core.filters import in_
 from taskstore_async.core.stamp import read_stamp, to_ms
 from taskstore_async.core.write import draft
 from taskstore_async.errors import TaskStoreError

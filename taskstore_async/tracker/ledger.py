@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
 
 import msgspec
 
-from taskstore_async.core.query import Query, in_, not_, predicate, select
+from taskstore_async.core.filters import in_, not_, predicate
+from taskstore_async.core.query import Query, select
 from taskstore_async.core.write import draft
 from taskstore_async.tracker.plan import Count, DeleteWhere, Do, Find, Get, Plan, Put, Settle, Step
 from taskstore_async.tracker.recording import is_under_way
@@ -16,7 +17,7 @@ from taskstore_async.tracker.reports import TrackerState
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from taskstore_async.core.query import Filter, ValueOf
+    from taskstore_async.core.filters import Filter, ValueOf
     from taskstore_async.core.record import Record
 
 __all__ = ["Ledger", "Waiting", "in_memory", "overlaid"]

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias, TypeVar, cast
 
 import msgspec
 
-from taskstore_async.core.query import Filter, Query, gt
+from taskstore_async.core.filters import Filter, gt
+from taskstore_async.core.query import Query
 from taskstore_async.core.record import Record
 from taskstore_async.errors import UnreadableRecordError
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final, TypeVar
 
-from taskstore_async.core.query import Filter, eq, gt, in_
-from taskstore_async.errors import InvalidFilterError
+from taskstore_async.core.filters import Filter, eq, gt, in_
+from taskstore_async.errors import InvalidFilterError, NotFoundError
 from taskstore_async.records.runs import Project, Run, RunStatus, RunTask, RunTaskStatus
 from taskstore_async.tracker.plan import Plan, count, find, find_all, get
 from taskstore_async.tracker.reports import Failing, OverallStats, TaskHistory, TaskStats
@@ -209,19 +209,23 @@ def checked_project(name: str) -> Plan[str]:
             return project.id
     if (yield from find(Run, eq("project_id", name), limit=1)):  # by a run that was not recorded by a tracker
         return name
-    raise _unknown("project", name, [project.id for project in known])
+    raise InvalidFilterError(f"the project {name!r}", _there("project", [project.id for project in known]))
 
 
 def checked_task(name: str) -> Plan[str]:
     """The task *name*, which some run has.
 
     Raises:
-        InvalidFilterError: None has; the message has the names of recent tasks.
+        NotFoundError: None has; the message has the name that may be meant, or those of recent tasks.
     """
     if (yield from find(RunTask, eq("name", name), limit=1)):
         return name
     recent = yield from find(RunTask, order_by=_NEWEST, limit=_SUGGESTED_FROM)
-    raise _unknown("task", name, [task.name for task in recent])
+    known = {task.name for task in recent}
+    from difflib import get_close_matches  # noqa: PLC0415 - reason: slow to load, and only a mistake needs it
+
+    near = tuple(get_close_matches(name, known, n=3))
+    raise NotFoundError(RunTask.collection, name, near=near, there=_there("task", known))
 
 
 def checked_runs(*, status: str | None, project: str | None, limit: int | None) -> Plan[list[Run]]:
@@ -242,11 +246,11 @@ def checked_stats(name: str) -> Plan[TaskStats | None]:
     return (yield from task_stats((yield from checked_task(name))))
 
 
-def _unknown(kind: str, name: str, known: Iterable[str]) -> InvalidFilterError:
+def _there(kind: str, known: Iterable[str]) -> str:
+    """What a message says that there is."""
     names = sorted(set(known))
     more = ", …" if len(names) > _NAMED else ""
-    there = f"there are: {', '.join(names[:_NAMED])}{more}" if names else f"no {kind} has been recorded"
-    return InvalidFilterError(f"the {kind} {name!r}", there)
+    return f"there are: {', '.join(names[:_NAMED])}{more}" if names else f"no {kind} has been recorded"
 
 
 def _given(**wanted: object) -> list[Filter]:

@@ -29,13 +29,13 @@ encode = msgspec.json.Encoder().encode
 
 def statements_of(engine: Engine, work: Callable[[], object]) -> list[str]:
     """The statements that *work* runs on the connection that writes."""
-    assert engine._index is not None
+    assert engine.connections.index is not None
     seen: list[str] = []
-    engine._index.db.set_trace_callback(seen.append)
+    engine.connections.index.db.set_trace_callback(seen.append)
     try:
         work()
     finally:
-        engine._index.db.set_trace_callback(None)
+        engine.connections.index.db.set_trace_callback(None)
     return seen
 
 

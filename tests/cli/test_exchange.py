@@ -99,6 +99,112 @@ class TestImport:
         assert not (folder / ".taskstore").exists()
 
 
+class TestSeveralFiles:
+    """Several files are one import: each is reported, and a failure in one leaves the store as it was."""
+
+    @pytest.fixture(autouse=True)
+    def _files(self, folder: Path) -> None:
+        (folder / "plans.jsonl").write_text('{"id":"p","v":1}\n')
+        (folder / "issues.csv").write_text("id,n\na,1\nb,2\n")
+
+    def test_each_has_its_report(self, tstore: Tstore, folder: Path) -> None:
+        words = ["import", "plans.jsonl", "issues.csv"]
+        dry = tstore(*words, "--dry-run")
+        assert (dry.code, (folder / ".taskstore").exists()) == (0, False)
+        facts = [row.split("\t") for row in dry.out.splitlines()]
+        assert [row for row in facts if row[0] in {"file", "collection", "taken", "column n"}] == [
+            *(["file", "plans.jsonl"], ["collection", "plans"], ["taken", "1"]),
+            *(["file", "issues.csv"], ["collection", "issues"], ["taken", "2"], ["column n", "integer"]),
+        ]
+        done = tstore(*words)
+        assert done.out.splitlines() == [row for row in dry.out.splitlines() if not row.startswith("column")]
+        assert (journal(folder, "plans"), len(journal(folder, "issues"))) == ([b'{"id":"p","v":1}'], 2)
+
+    def test_programs_get_one_document(self, tstore: Tstore) -> None:
+        report = json.loads(tstore("import", "plans.jsonl", "issues.csv", "--json").out)
+        assert [(one["file"], one["format"], one["taken"]) for one in report["files"]] == [
+            ("plans.jsonl", "jsonl", 1),
+            ("issues.csv", "csv", 2),
+        ]
+        assert (report["lines"], report["taken"], report["dry_run"]) == (3, 3, False)
+        assert report["files"][1]["collections"]["issues"]["taken"] == 2
+
+    def test_what_is_told_of_one_names_no_file(self, tstore: Tstore) -> None:
+        assert tstore("import", "plans.jsonl", "--dry-run").out.startswith("collection\tplans\nlines\t1\n")
+        assert "files" not in json.loads(tstore("import", "plans.jsonl", "--json").out)
+
+    def test_stdin_is_one_of_them(self, tstore: Tstore, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b'{"id":"q"}\n')))
+        assert tstore("import", "plans.jsonl", "-", "-c", "plans").code == 0
+        assert tstore("list", "plans", "--fields", "id").out == "p\nq\n"
+        twice = tstore("import", "-", "plans.jsonl", "-")
+        assert (twice.code, "read once" in twice.err) == (2, True)
+
+    @pytest.mark.parametrize("order", [["old.jsonl", "new.jsonl"], ["new.jsonl", "old.jsonl"]])
+    def test_of_an_id_in_several_the_newer_is_taken(self, order: list[str], tstore: Tstore, folder: Path) -> None:
+        (folder / "old.jsonl").write_text('{"id":"p","v":1,"updated_at":1}\n{"id":"q","updated_at":1}\n')
+        (folder / "new.jsonl").write_text('{"id":"p","v":2,"updated_at":2}\n')
+        report = json.loads(tstore("import", *order, "-c", "plans", "--json").out)
+        counts = {one["file"]: (one["lines"], one["taken"], one["superseded"]) for one in report["files"]}
+        assert counts == {"old.jsonl": (2, 1, 1), "new.jsonl": (1, 1, 0)}
+        assert json.loads(tstore("get", "plans", "p").out) == {"id": "p", "v": 2, "updated_at": 2}
+        assert b'"v":1' not in b"".join(journal(folder, "plans"))
+
+    @pytest.mark.parametrize(("names", "value"), [(["a.jsonl", "b.jsonl"], "b"), (["b.jsonl", "a.jsonl"], "a")])
+    def test_without_stamps_it_is_the_last(self, names: list[str], value: str, tstore: Tstore, folder: Path) -> None:
+        for name in names:
+            (folder / name).write_text(f'{{"id":"p","v":"{name[0]}"}}\n')
+        tstore("import", *names, "-c", "plans")
+        assert json.loads(tstore("get", "plans", "p").out)["v"] == value
+
+    def test_one_without_a_stamp_counts_as_if_it_stood_below(self, tstore: Tstore, folder: Path) -> None:
+        (folder / "a.jsonl").write_text('{"id":"p","v":"a","updated_at":5}\n')
+        (folder / "b.jsonl").write_text('{"id":"p","v":"b"}\n')
+        tstore("import", "a.jsonl", "b.jsonl", "-c", "plans")
+        (folder / "ab.jsonl").write_text((folder / "a.jsonl").read_text() + (folder / "b.jsonl").read_text())
+        tstore("--store", "one", "import", "ab.jsonl", "-c", "plans")
+        assert journal(folder, "plans") == journal(folder / "one", "plans")
+        assert json.loads(tstore("get", "plans", "p").out)["v"] == "b"
+
+    @pytest.mark.parametrize("dry_run", [[], ["--dry-run"]])
+    def test_a_conflict_in_one_says_which_and_stops_all(self, dry_run: list[str], tstore: Tstore, folder: Path) -> None:
+        tstore("create", "plans", "--id", "p", "v:=2")
+        before = journal(folder, "plans")
+        result = tstore("import", "issues.csv", "plans.jsonl", *dry_run)
+        assert (result.code, result.out) == (5, "")
+        assert "plans.jsonl: 1 of the records to import are in plans already" in result.err
+        assert journal(folder, "plans") == before
+        assert not (folder / ".taskstore" / "issues.jsonl").exists()
+        assert tstore("import", "issues.csv", "plans.jsonl", "--on-conflict", "skip", *dry_run).code == 0
+
+    def test_one_that_cannot_be_read_stops_all(self, tstore: Tstore, folder: Path) -> None:
+        for bad in ("absent.jsonl", "x.csv"):
+            (folder / "x.csv").write_text("a,b\n1,2\n")
+            result = tstore("import", "plans.jsonl", bad)
+            assert (result.code in {1, 2}, result.out, bad in result.err) == (True, "", True)
+        assert not (folder / ".taskstore").exists()
+
+    def test_records_name_those_of_another_file_and_bad_lines_their_own(self, tstore: Tstore, folder: Path) -> None:
+        (folder / "prds.jsonl").write_text('{"id":"prd-1","title":"One"}\n')
+        specs = [f'{{"id":"ts-{number}","prd_id":"prd-{number}","phase_name":"x"}}\n' for number in (1, 2)]
+        (folder / "task_specs.jsonl").write_text("".join(specs))
+        words = ["import", "task_specs.jsonl", "prds.jsonl"]
+
+        def run(place: str, *words: str) -> Result:
+            return tstore("--store", place, "--records", "taskstore_async.records.tasks", *words)
+
+        assert "prd-1" in run("alone", *words[:2]).err
+        dry, both = run("both", *words, "--dry-run"), run("both", *words)
+        assert (both.code, both.out) == (dry.code, dry.out) == (1, dry.out)
+        assert "task_specs.jsonl:2: " in both.err
+        assert "prd-1" not in both.err
+        assert "prds.jsonl" not in both.err
+        assert run("both", "list", "task_specs", "--fields", "id").out == "ts-1\n"
+        (folder / "more.jsonl").write_text('{"id":"ts-3","prd_id":"prd-3","phase_name":"x"}\n')
+        report = json.loads(run("both", "import", words[1], "more.jsonl", "-c", "task_specs", "--json").out)
+        assert [[bad["file"] for bad in one["bad"]] for one in report["files"]] == [[words[1]], ["more.jsonl"]]
+
+
 class TestExport:
     """What goes out has the stored bytes, and comes back as it was."""
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from taskstore_async.cli.errors import UsageError
 from taskstore_async.cli.filters import parse_assignments, parse_filter
-from taskstore_async.core.query import Filter, eq, matches
+from taskstore_async.core.filters import Filter, eq, matches
 from taskstore_async.errors import InvalidFilterError
 
 

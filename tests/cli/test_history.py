@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import subprocess
+import sys
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -13,7 +15,6 @@ from tests.cli.test_process import on_a_terminal
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
     from tests.cli.conftest import Result
 
@@ -34,6 +35,7 @@ def repository_(folder: Path, issue: str, monkeypatch: pytest.MonkeyPatch) -> Pa
     """The working directory as a repository, with the store committed."""
     assert issue  # it is what is committed
     monkeypatch.setenv("GIT_CONFIG_GLOBAL", os.devnull)
+    monkeypatch.setenv("PATH", str(Path(sys.executable).parent), prepend=os.pathsep)  # git looks for the driver there
     for who in ("AUTHOR", "COMMITTER"):
         monkeypatch.setenv(f"GIT_{who}_NAME", "Kim")
         monkeypatch.setenv(f"GIT_{who}_EMAIL", "kim@example.com")
@@ -80,6 +82,40 @@ class TestLog:
         name = subprocess.run(["git", "rev-parse", "HEAD"], cwd=repository_, capture_output=True, text=True, check=True)
         rows = [row.split("\t") for row in tstore("log", "issues", "bd-1", "--git").out.splitlines()]
         assert [row[3] for row in rows] == ["", *[name.stdout.strip()] * 3]
+
+    def test_what_another_branch_had_is_said_to_be_from_there(self, tstore: Tstore, repository_: Path) -> None:
+        def git(*words: str) -> None:
+            subprocess.run(["git", *words], cwd=repository_, check=True, capture_output=True)
+
+        assert tstore("install-merge-driver").code == 0
+        git("commit", "-aqm", "attributes", "--allow-empty")
+        git("checkout", "-qb", "topic")
+        tstore("update", "issues", "bd-1", "title=Shipped")
+        git("commit", "-aqm", "on topic")
+        git("checkout", "-q", "-")
+        tstore("update", "issues", "bd-1", "status=closed")
+        git("commit", "-aqm", "on main")
+        git("merge", "-qm", "both", "topic")
+        rows = [row.split("\t") for row in tstore("log", "issues", "bd-1", "--git", "--limit", "3").out.splitlines()]
+        assert [row[4] for row in rows] == [
+            'title: "Ship it" → "Shipped"',
+            'status: "open" → "closed"',
+            'title: "Ship it" → "Shipped"',
+        ]
+        found = json.loads(tstore("log", "issues", "bd-1", "--git", "--limit", "3", "--json").out)
+        assert [one["aside"] for one in found] == [False, True, False]
+        _, shown = on_a_terminal(repository_, "log", "issues", "bd-1", "--git", columns=200)
+        (line,) = [line for line in shown.splitlines() if "from another branch" in line]
+        assert "Kim: on main" in line
+
+    def test_on_a_terminal_an_older_version_below_is_said_to_be_one(self, tstore: Tstore, folder: Path) -> None:
+        tstore("init")
+        lines = (f'{{"id":"z","n":{number},"updated_at":{at}}}\n' for number, at in ((1, 10), (2, 30), (3, 20)))
+        (folder / ".taskstore" / "issues.jsonl").write_text("".join(lines))
+        _, shown = on_a_terminal(folder, "log", "issues", "z", columns=200)
+        (line,) = [line for line in shown.splitlines() if "older than what counted before" in line]
+        assert "line 3" in line
+        assert "n: 1 → 3" in shown
 
     def test_on_a_terminal_no_character_of_a_record_acts(self, folder: Path, tstore: Tstore) -> None:
         tstore("create", "issues", "--id", "x", "title=\x1b[2J\x9b\u202e" + "w" * 200)

@@ -5,12 +5,12 @@ from __future__ import annotations
 import io
 import json
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated, ClassVar
 
 import msgspec
 import pytest
 
-from taskstore_async import Document, Store
+from taskstore_async import Document, Record, References, Store
 from taskstore_async.cli.app import app
 from taskstore_async.cli.drawing import as_dot, as_mermaid, as_tree
 from taskstore_async.cli.markdown import rendered
@@ -414,3 +414,38 @@ class TestMarkdown:
             "• item",
             f"    {dim}```{end}",
         ]
+
+
+class TestUntyped:
+    """What create and update store in a built-in type's collection is told to be none, and stored all the same."""
+
+    def test_a_value_that_is_none_is_named_with_those_that_there_are(self, tstore: Run) -> None:
+        made = tstore("create", "prds", "--id", "prd-1", "title=x", "status=bogus")
+        assert (made.code, made.out) == (0, "prd-1\n")
+        assert "note: prds/prd-1 is stored, but cannot be read as Prd: Invalid enum value 'bogus'" in made.err
+        assert "(there are: draft, " in made.err
+        assert made.err.count("\n") == 1
+        mended = tstore("update", "prds", "prd-1", "status=draft")
+        assert (mended.code, mended.err) == (0, "tstore: updated prds/prd-1\n")
+        assert "cannot be read as Prd" in tstore("update", "prds", "prd-1", "status=bogus", "--json").err
+
+    def test_a_field_that_is_missing(self, tstore: Run) -> None:
+        assert "missing required field `title`" in tstore("create", "prds", "x=y").err
+
+    def test_a_type_of_records_is_known_too(self, tstore: Run) -> None:
+        words = ["create", "loops", "status=bogus"]
+        assert tstore(*words).err == ""
+        assert "cannot be read as " in tstore("--records", "taskstore_async.records.loops", *words).err
+
+    def test_somebodys_own_collection_of_that_name_is_left_alone(self, folder: Path, tstore: Run) -> None:
+        class Own(Record):
+            collection: ClassVar[str] = "prds"
+            status: Annotated[str, References("people")]
+
+        with Store.open(folder, records=[Own]) as store:
+            store.create(Document("people", {"id": "kim"}))
+        assert tstore("create", "prds", "status=kim").err == ""
+
+    def test_names_that_others_have_too_are_left_alone(self, tstore: Run) -> None:
+        for name in ("tasks", "projects", "runs", "events", "issues"):
+            assert tstore("create", name, "status=open").err == ""

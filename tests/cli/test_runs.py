@@ -126,7 +126,6 @@ class TestHistory:
             (["--status", "done"], "running, success, failed"),
             (["test", "--status", "success"], "pending, running, completed, failed, skipped"),
             (["--project", "c"], "there are: a, b"),
-            (["tset"], "there are: lint, test"),
         ],
     )
     def test_a_wrong_value_is_an_error_that_names_the_right_ones(
@@ -135,6 +134,20 @@ class TestHistory:
         result = tstore("history", *words)
         assert (result.code, result.out) == (2, "")
         assert there in result.err
+
+    @pytest.mark.parametrize("command", ["history", "stats"])
+    @pytest.mark.parametrize(
+        ("task", "hint"),
+        [("tset", "did you mean test?"), ("lnt", "did you mean lint?"), ("x", "there are: lint, test")],
+    )
+    def test_a_task_that_is_none_is_not_found_and_the_one_that_was_meant_is_named(
+        self, command: str, task: str, hint: str, tstore: Tstore
+    ) -> None:
+        result = tstore(command, task)
+        assert (result.code, result.out) == (3, "")
+        assert result.err == f"tstore: tasks/{task} does not exist; {hint}\n"
+        error = json.loads(tstore(command, task, "--json").err)["error"]
+        assert (error["code"], error["exit_code"], error["details"]["record_id"]) == ("not_found", 3, task)
 
     def test_on_a_terminal_it_is_a_table_with_human_figures(self, folder: Path) -> None:
         code, shown = on_a_terminal(folder, "history", columns=120)
@@ -167,7 +180,7 @@ class TestStats:
         assert found["store"]["records"] == 1
         assert found["runs"] is None
         result = tstore("stats", "test")
-        assert result.code == 2
+        assert result.code == 3
         assert "no task has been recorded" in result.err
 
     @pytest.mark.usefixtures("history")

@@ -26,7 +26,7 @@ from taskstore_async import (
 )
 from taskstore_async.compat import AsyncStorage, Filter, Storage
 from taskstore_async.compat.filters import translated
-from taskstore_async.core.query import FilterOp, matches
+from taskstore_async.core.filters import FilterOp, matches
 from tests.conftest import LOOPS
 
 if TYPE_CHECKING:

@@ -6,8 +6,8 @@ import json
 from itertools import permutations
 from typing import TYPE_CHECKING
 
-from taskstore_async.core.codec import decode_lines
 from taskstore_async.core.fold import fold
+from taskstore_async.core.line_reader import decode_lines
 from taskstore_async.core.merge import merge
 from tests.core.merge_oracle import content
 

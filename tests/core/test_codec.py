@@ -18,21 +18,9 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from msgspec import UNSET
 
-from taskstore_async.core.codec import (
-    BadLine,
-    Columns,
-    Line,
-    LineReader,
-    check_line,
-    decode_exact,
-    decode_line,
-    decode_lines,
-    encode_exact,
-    join_fields,
-    same_value,
-    split_fields,
-    tombstone,
-)
+from taskstore_async.core.codec import check_line, decode_exact, encode_exact, join_fields, same_value, split_fields
+from taskstore_async.core.line import BadLine, Line, decode_line, tombstone
+from taskstore_async.core.line_reader import Columns, LineReader, decode_lines
 from taskstore_async.core.names import MAX_LINE_BYTES
 from taskstore_async.errors import InvalidRecordError, LimitExceededError
 

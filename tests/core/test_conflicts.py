@@ -8,9 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from taskstore_async.core.codec import Line, decode_lines
 from taskstore_async.core.conflicts import find_markers, without_markers
 from taskstore_async.core.fold import fold
+from taskstore_async.core.line import Line
+from taskstore_async.core.line_reader import decode_lines
 from taskstore_async.core.merge import merge
 
 

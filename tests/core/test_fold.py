@@ -8,8 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from taskstore_async.core.codec import BadLine, Line, decode_line, decode_lines
 from taskstore_async.core.fold import effective, fold, wins
+from taskstore_async.core.line import BadLine, Line, decode_line
+from taskstore_async.core.line_reader import decode_lines
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from taskstore_async.core.codec import BadLine, Line, decode_lines
 from taskstore_async.core.fold import fold
+from taskstore_async.core.line import BadLine, Line
+from taskstore_async.core.line_reader import decode_lines
 from taskstore_async.core.merge import merge
 from taskstore_async.core.merge_report import Merged, Rule, words
 from taskstore_async.errors import MergeInputError

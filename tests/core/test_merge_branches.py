@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, NamedTuple
 from hypothesis import given
 from hypothesis import strategies as st
 
-from taskstore_async.core.codec import decode_lines
 from taskstore_async.core.fold import fold
+from taskstore_async.core.line_reader import decode_lines
 from taskstore_async.core.merge import merge
 from tests.core.merge_oracle import GONE, Journal, Value, content
 from tests.core.merge_samples import data, dump, result, together

@@ -9,8 +9,9 @@ from typing import Any
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from taskstore_async.core.codec import BadLine, decode_lines
 from taskstore_async.core.fold import fold
+from taskstore_async.core.line import BadLine
+from taskstore_async.core.line_reader import decode_lines
 from taskstore_async.core.merge import merge
 from tests.core.merge_oracle import GONE, Journal, Value, expected, folded
 from tests.core.merge_samples import data, dump, result, together

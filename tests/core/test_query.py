@@ -13,18 +13,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from taskstore_async.core import query
+from taskstore_async.core import filters as filters_module
 from taskstore_async.core.comparable import OPAQUE
-from taskstore_async.core.query import (
-    Cursor,
+from taskstore_async.core.filters import (
     Filter,
     FilterOp,
-    Order,
-    Query,
     any_,
     contains,
-    decode_cursor,
-    encode_cursor,
     eq,
     fields_of,
     gt,
@@ -37,14 +32,14 @@ from taskstore_async.core.query import (
     ne,
     not_,
     predicate,
-    select,
 )
+from taskstore_async.core.query import Cursor, Order, Query, decode_cursor, encode_cursor, select
 from taskstore_async.errors import InvalidFilterError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from taskstore_async.core.query import ValueOf
+    from taskstore_async.core.filters import ValueOf
 
 COMPARISONS = [eq, ne, gt, gte, lt, lte, contains]
 MISSING = msgspec.UNSET
@@ -332,7 +327,7 @@ class TestFilter:
         ],
     )
     def test_its_repr_makes_it_again(self, made: Filter) -> None:
-        assert eval(repr(made), dict(vars(query))) == made  # noqa: S307 - reason: that this works is the promise
+        assert eval(repr(made), dict(vars(filters_module))) == made  # noqa: S307 - reason: that this works is the promise
 
     def test_ne_prints_as_ne(self) -> None:
         assert repr(ne("a", "x")) == "ne('a', 'x')"

@@ -200,8 +200,8 @@ PLANTED: Final = (
         "storage/engine.py",
         (
             (
-                "        with self._store_lock.hold(deadline_s=self._deadline_s):\n            failpoints",
-                "        with nullcontext():\n            failpoints",
+                "        with connections.hold():\n            failpoints",
+                "        with suppress():\n            failpoints",
             ),
         ),
         "tests/crash/test_kills.py::TestKill",

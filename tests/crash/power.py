@@ -15,6 +15,7 @@ import sys
 import tempfile
 import traceback
 from contextlib import closing
+from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, NamedTuple
 
@@ -125,6 +126,46 @@ def contradictions(changes: list[Change], mark: int, state: dict[Key, int | None
     return wrong
 
 
+def halves(changes: list[Change], mark: int, state: dict[Key, int | None]) -> list[str]:
+    """Which of *changes*, all of one caller, are in *state* in part, whatever came after them."""
+    own = [change for change in changes if change.begun <= mark]
+    wrong: list[str] = []
+    for place, change in enumerate(own):
+        told: set[bool] = set()
+        for key in change.values:
+            now = state.get(key)
+            after = {at >= place for at, one in enumerate(own) if key in one.values and one.values[key] == now}
+            after |= {False} if now is None else set()
+            if len(after) == 1:
+                told |= after
+        if len(told) > 1:
+            wrong.append(f"half of {change}: {[state.get(key) for key in change.values]}")
+    return wrong
+
+
+def gaps(changes: list[Change], mark: int, state: dict[Key, int | None]) -> list[str]:
+    """What is wrong when no prefix of *changes*, one op after the other, has left *state*.
+
+    A change at `journal` may outlive those before it that nobody had promised: its line is on the disk, their commits
+    are not.
+    """
+    own = [change for change in changes if change.begun <= mark]
+    unsure = [place for place, change in enumerate(own) if change.done > mark]
+    sure = (place for place, one in enumerate(own, 1) if one.done <= mark and one.level is Durability.INDEX)
+    first = max(sure, default=0)
+    found = {key: value for key, value in state.items() if value is not None}
+    for end in range(first, len(own) + 1):
+        for there in product((False, True), repeat=min(len(unsure), 6)):
+            left: dict[Key, int | None] = {}
+            without = {place for place, one in zip(unsure, there, strict=False) if not one}
+            for place, change in enumerate(own):
+                if place not in without and (place < end or change.level is Durability.JOURNAL):
+                    left |= change.values
+            if found == {key: value for key, value in left.items() if value is not None}:
+                return []
+    return [f"no prefix of {len(own)} changes, {first} of them sure, leaves {found}"]
+
+
 def look(folder: Path, changes: list[Change], mark: int) -> list[str]:
     """What is wrong in a store that a power cut behind *mark* has left."""
     with Store.open(folder) as store:
@@ -132,6 +173,7 @@ def look(folder: Path, changes: list[Change], mark: int) -> list[str]:
         wrong = contradictions(changes, mark, state, {Durability.JOURNAL, Durability.INDEX})
         if len({state.get(key) for key in TWINS}) > 1:
             wrong.append(f"half a batch: {[state.get(key) for key in TWINS]}")
+        wrong += halves(changes, mark, state) + gaps(changes, mark, state)
         wrong += [f"check: {one.message}" for one in store.check().problems if one.kind not in BAD_LINES]
     return wrong
 

@@ -6,7 +6,7 @@ import random
 import shutil
 import signal
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from taskstore_async import Store
 from tests.processes.model import Model, Values
@@ -17,9 +17,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
     from pathlib import Path
 
-    from tests.processes.child import Child
+    from tests.processes.child import Child, Event
 
-__all__ = ["INSIDE", "Storm"]
+__all__ = ["INSIDE", "Storm", "troubles"]
 
 JOURNALS = ("notes", "marks")
 INSIDE = ("write", "before fsync", "after fsync")  #: places in an append that no failpoint stands at
@@ -45,6 +45,9 @@ class Storm:
         folder: Where the store is.
         seed: Of all that is random here and in the processes.
     """
+
+    model: ClassVar[type[Model]] = Model  #: what must be there afterwards
+    torn: ClassVar[bool] = False  #: whether what nobody was told of may stay in a journal, and be no line
 
     def __init__(self, nurseries: Sequence[Child], folder: Path, seed: str) -> None:
         self.nurseries = nurseries
@@ -72,17 +75,15 @@ class Storm:
                 path.unlink()
         heard = [len(nursery.events) for nursery in self.nurseries]
         places = [self._begin(number, die_in, at_most) for number in range(len(self.nurseries))]
-        for nursery, place in zip(self.nurseries, places, strict=True):
-            self._listen(nursery, place)
+        self._end(places)
         models: dict[str, Model] = {}
         for number, nursery in enumerate(self.nurseries):
             told = nursery.events[heard[number] :]
             prefix = prefix_of(number)
-            model = models[prefix] = Model(of(prefix, self.start))
+            model = models[prefix] = self.model(of(prefix, self.start))
             model.follow(told)
             self.issued |= model.issued
             self.acknowledged += model.acknowledged
-            assert not [event for event in told if "unexpected" in event or "refused" in event]
         killed = bytes_of(self.store)
         self._look_at_files(models.values(), before, killed)
         self._look_without_index(models)
@@ -104,16 +105,25 @@ class Storm:
         )
         return place
 
+    def _end(self, places: Sequence[str]) -> None:
+        for nursery, place in zip(self.nurseries, places, strict=True):
+            self._listen(nursery, place)
+
     def _listen(self, nursery: Child, die_in: str) -> None:
         """Hear a process until its end, which comes at no particular moment."""
+        heard = len(nursery.events)
         if die_in:
             nursery.tell("wait")
         else:
-            for _ in range(self.dice.randint(1, 400)):
-                nursery.hear()
-            time.sleep(self.dice.random() * 0.003)  # not a wait: any moment will do
+            self._listen_for_a_while(nursery)
             nursery.tell("kill")
         assert nursery.hear_of("ended")["ended"] == signal.SIGKILL, "it ended by itself"
+        assert not troubles(nursery.events[heard:])
+
+    def _listen_for_a_while(self, nursery: Child) -> None:
+        for _ in range(self.dice.randint(1, 400)):
+            nursery.hear()
+        time.sleep(self.dice.random() * 0.003)  # not a wait: any moment will do
 
     def _look_at_files(self, models: Iterable[Model], before: dict[str, bytes], killed: dict[str, bytes]) -> None:
         lines = [line for data in killed.values() for line in self._lines(data)]
@@ -133,16 +143,18 @@ class Storm:
         with Store.open(copy, records=(Note, Mark)) as handle:
             state = state_of(handle)
             for prefix, model in models.items():
-                assert not model.contradictions_without_index(of(prefix, state))
+                wrong = model.contradictions_without_index(of(prefix, state))
+                assert not wrong, wrong
         shutil.rmtree(copy)
 
     def _reopen(self, models: dict[str, Model], killed: dict[str, bytes]) -> None:
         with Store.open(self.store, records=(Note, Mark)) as handle:
             state = state_of(handle)
             for prefix, model in models.items():
-                assert not model.contradictions(of(prefix, state))
+                wrong = model.contradictions(of(prefix, state))
+                assert not wrong, wrong
             report = handle.check()
-            torn = {"bad-line"} if len(self.nurseries) > 1 else set[str]()
+            torn = {"bad-line"} if self.torn or len(self.nurseries) > 1 else set[str]()
             assert not [one for one in report.problems if one.error and one.kind not in torn]
         after = bytes_of(self.store)
         folded: dict[str, Any] = {}
@@ -150,10 +162,15 @@ class Storm:
             assert after[name].startswith(killed[name]), f"{name}: old bytes were changed"
             lines = self._lines(after[name])
             assert versions(lines) <= self.issued
-            assert ends_whole(after[name]), f"{name} ends in a torn line"
+            assert self.torn or ends_whole(after[name]), f"{name} ends in a torn line"
             folded |= {f"{name}/{key}": line["n"] for key, line in fold(lines).items()}
         assert folded == state, "journals and index differ"
         self.start = state
+
+
+def troubles(told: Iterable[Event]) -> list[Event]:
+    """What went wrong in a process of which nothing should have."""
+    return [event for event in told if "unexpected" in event or "refused" in event]
 
 
 def prefix_of(number: int) -> str:

@@ -287,6 +287,21 @@ class TestFirstAppend:
             assert_true(store)
         assert b'"number":3,' in journal_of(tmp_path).read_bytes()
 
+    @pytest.mark.parametrize("index", ["kept", "lost"])
+    def test_a_power_cut_has_left_its_size_and_not_its_bytes(self, tmp_path: Path, index: str) -> None:
+        store = open_store(tmp_path)
+        store.put(document("a"))
+        store._engine.abandon()
+        if index == "lost":
+            for path in (tmp_path / ".taskstore").glob("store.db*"):
+                path.unlink()
+        journal_of(tmp_path).write_bytes(bytes(200))
+        with open_store(tmp_path) as store:
+            store.put(document("b"), durability=Durability.JOURNAL)
+            assert (store.get(NAME, "a") is None) is (index == "lost")
+            assert_true(store)
+        assert journal_of(tmp_path).read_bytes().startswith(bytes(200) + b"\n{")
+
     @when
     def test_lines_that_were_cut_short_later_delete_nothing(self, tmp_path: Path, when: str) -> None:
         store = open_store(tmp_path)

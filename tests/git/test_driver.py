@@ -410,7 +410,8 @@ class TestImports:
     def test_of_this_project_the_core_of_merging(self, loaded: set[str]) -> None:
         own = {name.removeprefix("taskstore_async.") for name in loaded if name.startswith("taskstore_async.")}
         assert own == {
-            "errors", "git", "git.driver", "core", "core.codec", "core.fold", "core.ids", "core.merge",
-            "core.merge_file", "core.merge_history", "core.merge_read", "core.merge_renames", "core.merge_report",
-            "core.merge_stamp", "core.merge_state", "core.merge_values", "core.names", "core.readback", "core.stamp",
+            "errors", "git", "git.driver", "core", "core.codec", "core.fold", "core.ids", "core.line",
+            "core.line_reader", "core.merge", "core.merge_file", "core.merge_history", "core.merge_read",
+            "core.merge_renames", "core.merge_report", "core.merge_stamp", "core.merge_state", "core.merge_values",
+            "core.names", "core.readback", "core.stamp",
         }  # fmt: skip

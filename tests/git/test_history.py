@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import msgspec
 import pytest
 
 from taskstore_async.core.difference import Kind
@@ -90,6 +91,39 @@ class TestLog:
         assert {subject for _, subject in told(clone)} == {"the store", "on topic", "on main", "the merge"}
         assert [subject for _, subject in told(clone)][-1] == "the merge"
         assert len(logged(clone)) == 4
+
+    def test_a_version_is_compared_with_the_one_that_its_branch_had(self, clone: Clone) -> None:
+        clone.git("checkout", "--quiet", "-b", "topic")
+        clone.change("a", title="B")
+        clone.commit("on topic")
+        clone.git("checkout", "--quiet", "main")
+        clone.change("a", status="closed")
+        clone.commit("on main")
+        clone.change("a", owner="kim")
+        clone.commit("on main again")
+        clone.git("merge", "--quiet", "-m", "the merge", "topic")
+        clone.change("a", n=1)
+        found = {
+            one.commit.subject if one.commit else "": (one.aside, {change.field for change in one.fields})
+            for one in logged(clone)[1:]
+        }
+        assert found == {
+            "on topic": (False, {"title"}),
+            "on main": (True, {"status"}),
+            "on main again": (False, {"owner"}),
+            "the merge": (False, {"title"}),
+            "": (False, {"n"}),
+        }
+        # Without commits nobody knows, and the one above is all there is.
+        assert not any(one.aside for one in logged(clone, commits=False))
+
+    def test_one_that_is_older_than_the_one_above_it_does_not_follow_it(self, clone: Clone) -> None:
+        def line(at: int, **fields: int) -> bytes:
+            return msgspec.json.encode({"id": "z", **fields, "updated_at": at}) + b"\n"
+
+        clone.journal.write_bytes(line(10, a=1) + line(30, a=1, b=1) + line(20, a=2) + line(40, a=2, b=1))
+        found = [(one.aside, [change.field for change in one.fields]) for one in logged(clone, "z", commits=False)]
+        assert found == [(False, ["a"]), (False, ["b"]), (True, ["a"]), (False, ["a"])]
 
     def test_a_version_that_went_and_came_back_is_its_first_commits(self, clone: Clone) -> None:
         clone.change("a", status="closed")

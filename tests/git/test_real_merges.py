@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pytest
 
-from taskstore_async.core.codec import Line, decode_lines
 from taskstore_async.core.fold import fold
+from taskstore_async.core.line import Line
+from taskstore_async.core.line_reader import decode_lines
 from taskstore_async.core.merge import merge
 from taskstore_async.core.merge_report import Merged, Rule
 from tests.core.merge_oracle import content, expected

@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import pytest
 
-from taskstore_async.core.codec import BadLine, decode_lines, split_fields
+from taskstore_async.core.codec import split_fields
+from taskstore_async.core.line import BadLine
+from taskstore_async.core.line_reader import decode_lines
 from taskstore_async.core.merge import merge
 from taskstore_async.core.record import Document
 from taskstore_async.errors import CollectionClosedError, MergeInputError

@@ -1,6 +1,7 @@
 """A fuzzer of the reader and the merge: the corpus and real shapes, changed at random; seeded, and seconds long.
 
-``TASKSTORE_FUZZ`` says how many files, ``TASKSTORE_FUZZ_SEED`` which.
+``TASKSTORE_FUZZ`` says how many files, ``TASKSTORE_FUZZ_SEED`` which. The long form, led by what the code does with the
+bytes, is ``atheris_targets``.
 """
 
 from __future__ import annotations
@@ -9,7 +10,9 @@ import os
 import random
 from typing import TYPE_CHECKING
 
-from taskstore_async.core.codec import BadLine, Line, LineReader, decode_exact, decode_lines
+from taskstore_async.core.codec import decode_exact
+from taskstore_async.core.line import BadLine, Line
+from taskstore_async.core.line_reader import LineReader, decode_lines
 from taskstore_async.core.merge import merge
 from taskstore_async.errors import MergeInputError
 from tests.hostile.corpus import KINDS, good
@@ -76,6 +79,14 @@ def assert_merged(base: bytes, ours: bytes, theirs: bytes) -> bool:
     return True
 
 
+def three_files(dice: random.Random) -> tuple[bytes, bytes, bytes]:
+    """A base and two changed copies of it."""
+    base = dice.choice([PLAIN, PLAIN, mutated(dice, PLAIN), dice.choice(SMALL), b""])
+    ours = mutated(dice, dice.choice([base, base + good("new-ours").raw + b"\n"]))
+    theirs = mutated(dice, dice.choice([base, base + good("new-theirs").raw + b"\n", PLAIN]))
+    return base, ours, theirs
+
+
 class TestReader:
     def test_any_bytes(self) -> None:
         for dice in dices("reader"):
@@ -86,8 +97,5 @@ class TestMerge:
     def test_any_three_files(self) -> None:
         merged = 0
         for dice in dices("merge"):
-            base = dice.choice([PLAIN, PLAIN, mutated(dice, PLAIN), dice.choice(SMALL), b""])
-            ours = mutated(dice, dice.choice([base, base + good("new-ours").raw + b"\n"]))
-            theirs = mutated(dice, dice.choice([base, base + good("new-theirs").raw + b"\n", PLAIN]))
-            merged += assert_merged(base, ours, theirs)
+            merged += assert_merged(*three_files(dice))
         assert merged > FILES // 2

@@ -118,47 +118,49 @@ MUTANTS: Final = (
         "pass",
         _CODEC,
     ),
-    Mutant("invalid UTF-8 is served", "core/codec.py", "if not raw.isascii():", "if False:", _CODEC),
-    Mutant("what is truthy deletes", "core/codec.py", "values[3] is True, chosen", "bool(values[3]), chosen", _CODEC),
+    Mutant("invalid UTF-8 is served", "core/line.py", "if not raw.isascii():", "if False:", _CODEC),
+    Mutant("what is truthy deletes", "core/line.py", "values[3] is True, chosen", "bool(values[3]), chosen", _CODEC),
     Mutant(
         "what is truthy deletes, among many",
-        "core/codec.py",
+        "core/line_reader.py",
         "[one is True for one in deleted]",
         "[bool(one) for one in deleted]",
         _CODEC,
     ),
     Mutant(
-        "a boolean is an id", "core/codec.py", "if type(record_id) is int:", "if isinstance(record_id, int):", _CODEC
+        "a boolean is an id", "core/line.py", "if type(record_id) is int:", "if isinstance(record_id, int):", _CODEC
     ),
     Mutant(
         "any depth is written",
         "core/codec.py",
-        "(depth := _nesting(line)) > MAX_NESTING",
+        "(depth := nesting(line)) > MAX_NESTING",
         "(depth := 0) > MAX_NESTING",
         _CODEC,
     ),
     Mutant(
         "a carriage return is part of the line",
-        "core/codec.py",
+        "core/line_reader.py",
         'self._read(raw.rstrip(b"\\r"), self.number, offset)',
         "self._read(raw, self.number, offset)",
         _CODEC,
     ),
     Mutant(
         "the base of a conflict is read",
-        "core/codec.py",
+        "core/line_reader.py",
         "self._in_base = self._in_block and marker",
         "self._in_base = False and marker",
         _CODEC,
     ),
     Mutant(
         "a torn line is dropped",
-        "core/codec.py",
+        "core/line_reader.py",
         "        return [kept]\n",
         "        return [] if isinstance(kept, BadLine) else [kept]\n",
         _CODEC,
     ),
-    Mutant("a line ends at the chunk", "core/codec.py", "self._held = [chunk[end + 1 :]]", "self._held = []", _CODEC),
+    Mutant(
+        "a line ends at the chunk", "core/line_reader.py", "self._held = [chunk[end + 1 :]]", "self._held = []", _CODEC
+    ),
     Mutant("NaN is written as null", "core/codec.py", "    if not _same(obj, back):", "    if False:", _CODEC),
     # -- sync
     Mutant(

@@ -9,8 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from taskstore_async import Record, StaleWriteError, StateManager, Store, eq, in_, is_null, not_, text_id
-from taskstore_async.core.codec import decode_exact, decode_lines
+from taskstore_async.core.codec import decode_exact
 from taskstore_async.core.fold import fold
+from taskstore_async.core.line_reader import decode_lines
 from taskstore_async.core.merge import merge
 from taskstore_async.core.query import Query
 from taskstore_async.records import loops, tasks

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
@@ -7,7 +8,14 @@ from typing import TYPE_CHECKING, ClassVar
 import pytest
 
 from taskstore_async.core.record import Document, Record
-from taskstore_async.errors import DestinationError, NoStoreError, NotFoundError, ReferencedError, WriteFailedError
+from taskstore_async.errors import (
+    DestinationError,
+    NoStoreError,
+    NotFoundError,
+    ReferencedError,
+    UniqueError,
+    WriteFailedError,
+)
 from taskstore_async.records.tasks import Prd
 from taskstore_async.storage import backup as backup_
 from taskstore_async.storage import files
@@ -21,6 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from taskstore_async.storage.reports import SyncReport
+    from taskstore_async.storage.store import BatchWriter
 
 
 class Local(Record):
@@ -272,6 +281,30 @@ class TestRehearsal:
         }
         store.delete(Plan, "p")
         assert store.count(Plan) == 0
+
+    def test_a_batch_tells_the_lines_that_it_would_append(self, store: Store) -> None:
+        def fill(batch: BatchWriter) -> None:
+            batch.put(Plan(id="p", slug="first"))
+            batch.put(Plan(id="q"))
+            batch.put(Plan(id="p", slug="second"))
+
+        def clash(batch: BatchWriter) -> None:
+            batch.put(Plan(id="x", slug="same"))
+            batch.put(Plan(id="y", slug="same"))
+
+        store.flush()
+        with unchanged(store):
+            found = store.rehearse(fill)
+        assert [(one.kind, one.id) for one in found] == [("created", "q"), ("updated", "p")]
+        with store.batch() as batch:
+            fill(batch)
+        store.flush()
+        appended = (store.path / "plans.jsonl").read_bytes().splitlines()[-2:]
+        assert [(json.loads(one)["id"], json.loads(one).get("slug")) for one in appended] == [
+            (json.loads(bytes(one.line))["id"], json.loads(bytes(one.line)).get("slug")) for one in found
+        ]
+        with pytest.raises(UniqueError):
+            store.rehearse(clash)
 
     def test_it_refuses_what_the_deletion_would(self, store: Store) -> None:
         store.create(Step(id="s", plan_id="p"))

@@ -200,7 +200,7 @@ class TestTakenAway:
     def test_while_a_write_commits(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         with open_store(tmp_path) as store:
             store.put(document("a"))
-            index = store._engine._index
+            index = store._engine.connections.index
             assert index is not None
             db = index.db
             db.set_trace_callback(lambda sql: remove_index(tmp_path) if sql.startswith("COMMIT") else None)
@@ -291,9 +291,9 @@ class TestRollbackJournal:
             assert set(rows(store)) == set(rows(other)) == {"a", "b"}
             engine = other._engine
             assert not (store.path / "store.db-wal").exists()
-            held = engine.guard()
+            held = engine.connections.guard()
             with held:
-                assert engine._store_lock.held
+                assert engine.connections.lock.held
                 assert set(rows(other)) == {"a", "b"}  # whoever holds it need not wait for it
             assert_true(store)
         with open_store(tmp_path) as store:

@@ -11,8 +11,8 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from taskstore_async.core.codec import decode_lines
 from taskstore_async.core.fold import fold
+from taskstore_async.core.line_reader import decode_lines
 from taskstore_async.core.record import Document
 from taskstore_async.storage import check as checking
 from taskstore_async.storage.store import Store

@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from taskstore_async.core.codec import BadLine, decode_lines
 from taskstore_async.core.fold import fold
+from taskstore_async.core.line import BadLine
+from taskstore_async.core.line_reader import decode_lines
 from taskstore_async.core.record import Document
 from taskstore_async.core.schedule import SyncConfig
 from taskstore_async.errors import CollectionClosedError, FlushError

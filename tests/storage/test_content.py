@@ -240,7 +240,7 @@ class TestWriting:
             fsync(descriptor)
 
         store.flush()
-        index = store._engine._index
+        index = store._engine.connections.index
         assert index is not None
         monkeypatch.setattr(files, "fsync", noted)
         index.db.set_trace_callback(lambda sql: seen.append(sql) if sql == "COMMIT" else None)

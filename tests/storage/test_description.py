@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, ClassVar
 
 import pytest
 
-from taskstore_async.core.query import contains, eq, gt
+from taskstore_async.core.filters import contains, eq, gt
 from taskstore_async.core.record import Document, Indexed, Record, References
 from taskstore_async.core.schedule import SyncConfig
 from taskstore_async.errors import NotFoundError

@@ -144,7 +144,7 @@ class TestSeqs:
     def test_a_flush_by_a_younger_handle(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         first = open_store(tmp_path)
         first.put(document("a"))
-        monkeypatch.setattr(engine_module, "process_clock", lambda: process_clock() + 3_600_000)
+        monkeypatch.setattr("taskstore_async.storage.connections.process_clock", lambda: process_clock() + 3_600_000)
         with open_store(tmp_path) as hook:  # its seqs begin an hour above
             hook.flush()
         monkeypatch.undo()
@@ -405,7 +405,7 @@ class TestCheckpoint:
     def test_a_long_write_ahead_log_is_written_back(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(index_module, "_LOOK_EVERY", 1)
         with open_store(tmp_path) as store:
-            index = store._engine._index
+            index = store._engine.connections.index
             assert index is not None
             seen: list[str] = []
             index.db.set_trace_callback(lambda sql: seen.append(sql) if "checkpoint" in sql else None)

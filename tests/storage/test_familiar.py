@@ -12,8 +12,8 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from taskstore_async.core.codec import decode_lines
 from taskstore_async.core.fold import fold
+from taskstore_async.core.line_reader import decode_lines
 from taskstore_async.core.record import Document
 from taskstore_async.core.schedule import Durability
 from taskstore_async.core.write import draft

@@ -385,22 +385,22 @@ class TestFailedCommit:
 
     @pytest.mark.parametrize("done", [True, False])
     def test_it_recovers(self, store: Store, done: bool) -> None:  # noqa: FBT001 - reason: a parameter of the test
-        index: Any = store._engine._index
+        index: Any = store._engine.connections.index
         index.db = FailingCommit(index.db, done=done)
         with pytest.raises(WriteUncertainError):
             store.put(document("a"))
         assert broken(store)
-        assert store._engine._index is index
+        assert store._engine.connections.index is index
         store.put(document("b"), durability=Durability.JOURNAL)
         assert not broken(store)
-        assert store._engine._index is not index
+        assert store._engine.connections.index is not index
         assert ("a" in rows(store)) is done
         assert_true(store)
 
     def test_in_an_import(self, store: Store) -> None:
         with journal_of(store).open("ab") as file:
             file.write(line("x", 1) + b"\n")
-        index: Any = store._engine._index
+        index: Any = store._engine.connections.index
         index.db = FailingCommit(index.db, done=False)
         with pytest.raises(StoreBrokenError):
             store.sync()
@@ -412,7 +412,7 @@ class TestFailedCommit:
         store.put(document("a"))
         with journal_of(store).open("ab") as file:
             file.write(line("x", 1) + b"\n")
-        index: Any = store._engine._index
+        index: Any = store._engine.connections.index
         index.db = FailingCommit(index.db, done=False)
         with pytest.raises(StoreBrokenError):
             store.flush()
@@ -425,7 +425,7 @@ class TestFullIndex:
     """What SQLite refuses is rolled back, and leaves the writer running."""
 
     def test_a_write(self, store: Store) -> None:
-        db = store._engine._index.db  # type: ignore[union-attr]
+        db = store._engine.connections.index.db  # type: ignore[union-attr]
         (pages,) = db.execute("PRAGMA page_count").fetchone()
         db.execute(f"PRAGMA max_page_count = {pages}")
         with pytest.raises(WriteFailedError):
@@ -438,7 +438,7 @@ class TestFullIndex:
         store.put(document("a"))
         with journal_of(store).open("ab") as file:
             file.write(line("x", 1, text="x" * 100_000) + b"\n")
-        db = store._engine._index.db  # type: ignore[union-attr]
+        db = store._engine.connections.index.db  # type: ignore[union-attr]
         (pages,) = db.execute("PRAGMA page_count").fetchone()
         db.execute(f"PRAGMA max_page_count = {pages}")
         with pytest.raises(FlushError):
@@ -469,7 +469,7 @@ class TestFsyncCounts:
 
     def test_levels_of_synchronous(self, store: Store) -> None:
         seen: list[str] = []
-        db = store._engine._index.db  # type: ignore[union-attr]
+        db = store._engine.connections.index.db  # type: ignore[union-attr]
         db.set_trace_callback(lambda sql: seen.append(sql) if "synchronous" in sql else None)
         for durability, level in [
             (Durability.INDEX, "FULL"),

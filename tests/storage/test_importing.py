@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from taskstore_async.core.codec import Line, decode_line
+from taskstore_async.core.line import Line, decode_line
 from taskstore_async.core.record import Document
 from taskstore_async.core.schedule import Durability
 from taskstore_async.errors import CollectionClosedError, FlushError, ImportConflictError, WriteUncertainError

@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from taskstore_async.core.query import eq
+from taskstore_async.core.filters import eq
 from taskstore_async.core.record import Document
 from taskstore_async.errors import (
     ClaimLostError,
@@ -36,7 +36,7 @@ def time(monkeypatch: pytest.MonkeyPatch) -> Time:
     time = Time()
     fresh = clock.Clock()
     monkeypatch.setattr(clock, "now_ms", time)
-    monkeypatch.setattr("taskstore_async.storage.engine.process_clock", fresh)
+    monkeypatch.setattr("taskstore_async.storage.connections.process_clock", fresh)
     return time
 
 

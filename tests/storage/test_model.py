@@ -13,7 +13,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
-from taskstore_async.core.query import eq
+from taskstore_async.core.filters import eq
 from taskstore_async.core.record import Document, Indexed, Record, References, Unique
 from taskstore_async.core.schedule import Durability, SyncConfig
 from taskstore_async.errors import (

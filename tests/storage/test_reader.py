@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from taskstore_async.core.query import Query, contains, eq, gt, gte, in_, is_null, lt, ne
+from taskstore_async.core.filters import contains, eq, gt, gte, in_, is_null, lt, ne
+from taskstore_async.core.query import Query
 from taskstore_async.core.record import Document
 from taskstore_async.storage import rows
 from taskstore_async.storage.reader import Reader

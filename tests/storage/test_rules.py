@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, ClassVar
 import pytest
 
 from taskstore_async.core.declaration import Declaration, FieldDeclaration
-from taskstore_async.core.query import eq
+from taskstore_async.core.filters import eq
 from taskstore_async.core.record import Document, Record, References
 from taskstore_async.core.schedule import Durability
 from taskstore_async.errors import (

@@ -12,15 +12,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from taskstore_async.core.comparable import OPAQUE, field_comparable
-from taskstore_async.core.query import (
-    Cursor,
+from taskstore_async.core.filters import (
     Filter,
     FilterOp,
-    Query,
     any_,
     contains,
-    decode_cursor,
-    encode_cursor,
     eq,
     gt,
     gte,
@@ -30,8 +26,8 @@ from taskstore_async.core.query import (
     lte,
     ne,
     not_,
-    select,
 )
+from taskstore_async.core.query import Cursor, Query, decode_cursor, encode_cursor, select
 from taskstore_async.storage.schema import create_row_indexes, create_rows
 from taskstore_async.storage.select import Compiled, compile_query, finish
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 import pytest
 
-from taskstore_async.core.query import eq, gt, in_, ne
+from taskstore_async.core.filters import eq, gt, in_, ne
 from taskstore_async.core.record import Document, Indexed, Record, References, Unique
 from taskstore_async.core.schedule import Durability, SyncConfig
 from taskstore_async.errors import (
@@ -500,7 +500,7 @@ class TestReads:
 
     def test_a_disk_that_is_full_refuses_and_changes_nothing(self, store: Store) -> None:
         store.create(Plan(id="p"))
-        index = store._engine._index
+        index = store._engine.connections.index
         assert index is not None
         (pages,) = index.db.execute("PRAGMA page_count").fetchone()
         index.db.execute(f"PRAGMA max_page_count = {pages}")

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from taskstore_async.core.query import eq
+from taskstore_async.core.filters import eq
 from taskstore_async.errors import CollectionClosedError, ReferencedError, UniqueError
 from taskstore_async.storage.store import Store
 from tests.storage.samples import Plan, Step

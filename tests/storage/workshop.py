@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from taskstore_async.core.codec import Line, decode_lines
 from taskstore_async.core.fold import effective, wins
+from taskstore_async.core.line import Line
+from taskstore_async.core.line_reader import decode_lines
 from taskstore_async.core.record import Document
 from taskstore_async.core.schedule import Durability, SyncConfig
 from taskstore_async.storage import log
