@@ -81,16 +81,36 @@ def soak(session: nox.Session) -> None:
 
 @nox.session(python=PYTHONS[0])
 def crash(session: nox.Session) -> None:
-    """Kill 3,000 processes and 50 at each failpoint, fail 500 runs, cut power 2,000 times, find the planted bugs."""
+    """Kill 3,000 processes and 50 at each failpoint, fail 500 runs, cut power 2,000 times, plant bugs, and so on.
+
+    As root on Linux it also cuts the power of real file systems 300 times; `apt install e2fsprogs xfsprogs` makes both.
+    """
     install(session)
     long = {
         "TASKSTORE_KILLS": "3000",
         "TASKSTORE_FAILPOINT_KILLS": "50",
         "TASKSTORE_FAULTS": "500",
         "TASKSTORE_CUTS": "2000",
+        "TASKSTORE_CUTS_REAL": "300",
         "TASKSTORE_FUZZ": "100000",
     }
     patient = ["-o", "faulthandler_timeout=14400"]
     session.run("pytest", *patient, "tests/crash", "tests/faults", "tests/hostile", *session.posargs, env=long)
-    planted = {"TASKSTORE_PLANTED": "1"}
+    histories = {"TASKSTORE_HISTORIES": "1000"}
+    session.run("pytest", *patient, "tests/processes/test_linearizability.py", *session.posargs, env=histories)
+    planted = {"TASKSTORE_PLANTED": "1", "TASKSTORE_CUTS_REAL": "32"}
     session.run("pytest", *patient, "tests/crash/test_planted.py", *session.posargs, env=planted)
+
+
+@nox.session(python=PYTHONS[0])
+def fuzz(session: nox.Session) -> None:
+    """Let atheris look for bytes that break the reader or the merge, for ten minutes each; or what is said instead."""
+    install(session)
+    try:
+        session.install("--only-binary", ":all:", "atheris")
+    except nox.command.CommandFailed:
+        session.skip("atheris has no wheel for this Python on this machine")
+    found = session.create_tmp()
+    for target in ("reader", "merge"):
+        flags = session.posargs or ["-max_total_time=600"]
+        session.run("python", "-m", "tests.hostile.atheris_targets", target, found, *flags)

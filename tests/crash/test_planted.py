@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.conftest import REPOSITORY
-from tests.crash.planted import PLANTED, Planted
+from tests.crash.images import FILE_SYSTEMS, why_not
+from tests.crash.planted import PLANTED, PLANTED_ON_REAL_DISKS, Planted
 from tests.mutants.test_mutants import checkout, run
 
 if TYPE_CHECKING:
@@ -22,8 +23,16 @@ takes_minutes = pytest.mark.skipif(
 )
 
 
+reasons = [why_not(name) for name in FILE_SYSTEMS]
+where_cuts_are_real = pytest.mark.skipif(None not in reasons, reason="; ".join(map(str, reasons)))
+each_on_real_disks = pytest.mark.parametrize(
+    "bug", PLANTED_ON_REAL_DISKS, ids=[bug.name for bug in PLANTED_ON_REAL_DISKS]
+)
+
+
 def test_there_are_enough() -> None:
     assert len({bug.name for bug in PLANTED}) == len(PLANTED) >= 12
+    assert len(PLANTED_ON_REAL_DISKS) == 3
 
 
 @each
@@ -44,6 +53,18 @@ def test_without_a_bug_the_tests_pass(checkout: Path) -> None:
 @takes_minutes
 @each
 def test_it_is_found(bug: Planted, checkout: Path) -> None:
+    find(bug, checkout)
+
+
+@takes_minutes
+@where_cuts_are_real
+@each_on_real_disks
+def test_it_is_found_on_real_disks(bug: Planted, checkout: Path) -> None:
+    find(bug, checkout)
+
+
+def find(bug: Planted, checkout: Path) -> None:
+    """Plant it, and see its test fail."""
     module = checkout / "taskstore_async" / bug.module
     text = changed = module.read_text(encoding="utf-8")
     for old, new in bug.changes:
