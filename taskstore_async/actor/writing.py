@@ -11,7 +11,7 @@ from taskstore_async.actor.handle import Handle, loaded
 from taskstore_async.actor.reading import SLICE
 from taskstore_async.core.query import Query
 from taskstore_async.core.record import Document, Record
-from taskstore_async.core.write import draft, load, load_document
+from taskstore_async.core.write import draft, load_stored
 from taskstore_async.errors import StaleWriteError
 from taskstore_async.storage import inspection
 from taskstore_async.storage.claims import claim_op, draft_of_modified, renew_op
@@ -252,6 +252,4 @@ class Writing(Handle):
 
 def _stored(record: A, stored: object) -> A:
     assert isinstance(stored, Stored)  # noqa: S101 - reason: what these ops answer
-    if isinstance(record, Record):
-        return load(type(record), stored.raw, stored.instant)
-    return cast("A", load_document(record.collection, stored.raw, stored.instant))
+    return load_stored(record, stored.raw, stored.instant)

@@ -1,12 +1,14 @@
 """How a record becomes a line, and a line a record.
 
-`draft` and `load` run in the caller's thread, and with them all code of the user. `line_of` is a pure function that
-runs none: it joins a draft with the stored line, on the thread of the index.
+`draft` and `load` run in the caller's thread, and with them all code of the user, unless a claim has to know whether a
+record fits before it takes it. `line_of` is a pure function that runs none: it joins a draft with the stored line, on
+the thread of the index.
 """
 
 from __future__ import annotations
 
 import reprlib
+from copy import copy
 from functools import cache
 from typing import Any, Final, TypeVar, cast
 from zlib import crc32
@@ -25,13 +27,13 @@ from taskstore_async.core.codec import (
 from taskstore_async.core.document import Document, crc_of, keep_crc
 from taskstore_async.core.names import check_collection, check_id
 from taskstore_async.core.readback import difference, reason_of, unwritable
-from taskstore_async.core.record import AnyRecord, Record, declaration_of
+from taskstore_async.core.record import AnyRecord, Record, RecordT, declaration_of
 from taskstore_async.core.shape import Shape, exact_decoder, has_own_equality, shape_of
 from taskstore_async.core.stamp import MAX_STAMP_MS, read_stamp, to_ms
 from taskstore_async.core.takeover import Json, take_over, with_sorted
 from taskstore_async.errors import InvalidRecordError, UnreadableRecordError
 
-__all__ = ["Draft", "draft", "line_of", "load", "load_document"]
+__all__ = ["Draft", "draft", "line_of", "load", "load_document", "load_stored"]
 
 _R = TypeVar("_R", bound=Record)
 _ENCODER: Final = Encoder(decimal_format="number")
@@ -200,6 +202,25 @@ def load(record_type: type[_R], raw: bytes, instant: int) -> _R:
         record = _load_mended(codec, record_type, raw, stamp_ms)
     keep_crc(record, crc32(raw))
     return record
+
+
+def load_stored(record: RecordT, raw: bytes, instant: int) -> RecordT:
+    """The record that has been stored as the line *raw*, for who wrote it; arguments as for `load`.
+
+    It is stored, so this raises nothing that could be taken for a refusal: of a line that the type cannot read, since
+    it forbids a field that others have put there, the caller has what it wrote, with the stamps of the line.
+    """
+    if not isinstance(record, Record):
+        return cast("RecordT", load_document(record.collection, raw, instant))
+    try:
+        return load(type(record), raw, instant)
+    except UnreadableRecordError:
+        created = read_stamp(decode_exact(bytes(split_fields(raw).get("created_at", _NULL))))
+        record = copy(record)
+        msgspec.structs.force_setattr(record, "updated_at", to_ms(instant))
+        msgspec.structs.force_setattr(record, "created_at", None if created is None else to_ms(created))
+        keep_crc(record, crc32(raw))
+        return record
 
 
 def load_document(collection: str, raw: bytes, instant: int) -> Document:

@@ -17,13 +17,14 @@ from taskstore_async.core.codec import check_line, join_fields, split_fields
 from taskstore_async.core.fold import effective
 from taskstore_async.core.names import check_id
 from taskstore_async.core.stamp import NS_PER_MS
-from taskstore_async.core.write import line_of
+from taskstore_async.core.write import line_of, load
 from taskstore_async.errors import (
     AlreadyExistsError,
     InvalidRecordError,
     NotFoundError,
     StaleWriteError,
     TaskStoreError,
+    UnreadableRecordError,
 )
 from taskstore_async.storage.log import instant_of
 from taskstore_async.storage.ops import (
@@ -54,6 +55,7 @@ if TYPE_CHECKING:
     from taskstore_async.core.declaration import Declaration
     from taskstore_async.core.fold import Folded
     from taskstore_async.core.line import Line
+    from taskstore_async.core.record import Record
     from taskstore_async.core.write import Draft
     from taskstore_async.storage.catalogue import Collection
     from taskstore_async.storage.directory import Directory
@@ -353,19 +355,32 @@ class Application(RecordWriter):
             name = min(found)
             reason = "a claim does not change it; set other fields, or none"
             raise InvalidRecordError(f"a claim in {op.collection}", f"$.{name}", reason)
-        held = self._leases.held(collection)
-        query = msgspec.structs.replace(op.query, limit=len(held) + 1)  # so many that one of them is free
-        free = next((found for found in found_lines(self._db, collection, query) if found.id not in held), None)
-        if free is None:
-            return None
-        row = self._row(collection, free.id)
+        passed = self._leases.held(collection)
+        limit = len(passed) + 1  # so many that one of them is free
+        while True:
+            candidates = found_lines(self._db, collection, msgspec.structs.replace(op.query, limit=limit))
+            for candidate in candidates:
+                if candidate.id not in passed:
+                    if (claimed := self._take(collection, op, candidate.id)) is not None:
+                        return claimed
+                    passed.add(candidate.id)
+            if len(candidates) < limit:
+                return None
+            limit *= 2
+
+    def _take(self, collection: Collection, op: Claim, record_id: str) -> Claimed | None:
+        """Lease a record and change it; None when it would not be what the claim takes it for."""
+        row = self._row(collection, record_id)
         assert row is not None  # noqa: S101 - reason: it was just found
         stamp_ms = self._next(row)
         raw = join_fields({**split_fields(row.raw), **op.changes, "updated_at": msgspec.Raw(b"%d" % stamp_ms)})
-        check_line(raw, subject=f"{op.collection}/{free.id}")
-        self._write_line(collection, free.id, row, raw, stamp_ms)
-        token, until_ms = self._leases.take(collection, free.id, owner=op.owner, lease_ms=op.lease_ms)
-        return Claimed(Stored(raw, stamp_ms * NS_PER_MS), token, until_ms)
+        stored = Stored(raw, stamp_ms * NS_PER_MS)
+        if op.record_type is not None and not _fits(op.record_type, stored):
+            return None
+        check_line(raw, subject=f"{op.collection}/{record_id}")
+        self._write_line(collection, record_id, row, raw, stamp_ms)
+        token, until_ms = self._leases.take(collection, record_id, owner=op.owner, lease_ms=op.lease_ms)
+        return Claimed(stored, token, until_ms)
 
     def _require_lease(self, name: str, record_id: str, token: int) -> Collection:
         """Check that a lease lives; returns the collection."""
@@ -399,6 +414,14 @@ class Application(RecordWriter):
             self.lines = {name: held[: lines[name]] for name, held in self.lines.items() if name in lines}
             raise
         self._db.execute("RELEASE op")
+
+
+def _fits(record_type: type[Record], stored: Stored) -> bool:
+    try:
+        load(record_type, stored.raw, stored.instant)
+    except UnreadableRecordError:
+        return False
+    return True
 
 
 def _require_version(name: str, record_id: str, row: Row, expected_at: int, expected_crc: int | None) -> None:

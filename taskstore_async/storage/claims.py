@@ -47,7 +47,8 @@ def claim_op(
         raise ValueError("owner is blank; say who claims, for people to read")
     name = target if isinstance(target, str) else declaration_of(target).collection
     raw = _untyped(name, changes) if isinstance(target, str) else _typed(target, changes)
-    return Claim(name, Query(tuple(filters), order_by=order_by), owner, _positive(lease_ms), raw)
+    record_type = None if isinstance(target, str) else target
+    return Claim(name, Query(tuple(filters), order_by=order_by), owner, _positive(lease_ms), raw, record_type)
 
 
 def renew_op(collection: str, record_id: str, *, token: int, lease_ms: int) -> Renew:

@@ -9,6 +9,7 @@ import msgspec
 if TYPE_CHECKING:
     from taskstore_async.core.declaration import Declaration
     from taskstore_async.core.query import Query
+    from taskstore_async.core.record import Record
     from taskstore_async.core.write import Draft
     from taskstore_async.errors import TaskStoreError
 
@@ -119,6 +120,7 @@ class Claim(msgspec.Struct, frozen=True):
 
     Attributes:
         changes: Fields to set on the record, by name, as JSON.
+        record_type: What the record must be readable as once they are set; one that is not is passed over.
     """
 
     collection: str
@@ -126,6 +128,7 @@ class Claim(msgspec.Struct, frozen=True):
     owner: str
     lease_ms: int
     changes: dict[str, msgspec.Raw]
+    record_type: type[Record] | None = None
 
 
 class Claimed(msgspec.Struct, frozen=True):

@@ -16,7 +16,7 @@ from taskstore_async.core.ids import resolve_prefix
 from taskstore_async.core.query import Cursor, Query
 from taskstore_async.core.record import Document, Record, Registry, declaration_of
 from taskstore_async.core.schedule import Durability, SyncConfig
-from taskstore_async.core.write import draft, load, load_document
+from taskstore_async.core.write import draft, load, load_document, load_stored
 from taskstore_async.errors import (
     AmbiguousIdError,
     NotFoundError,
@@ -577,11 +577,11 @@ class Store:
             durability: Instead of the handle's.
 
         Returns:
-            The record and the lease; None when there is none to take.
+            The record and the lease; None when there is none to take. A record that does not fit the type is passed
+            over, and stays as it is; `list_tolerant` and `check` name it.
 
         Raises:
             InvalidRecordError: *set* has a value that its field cannot have; nothing was claimed.
-            UnreadableRecordError: The record does not fit the type. It is leased, so that the next call finds another.
             TaskStoreError: As for `put`.
         """
         self._known(target)
@@ -866,9 +866,7 @@ class Store:
 
     def _stored(self, record: A, stored: object) -> A:
         assert isinstance(stored, Stored)  # noqa: S101 - reason: what these ops answer
-        found = Found(record.id, stored.raw, stored.instant)
-        target = type(record) if isinstance(record, Record) else record.collection
-        return cast("A", _loaded(target, found))
+        return load_stored(record, stored.raw, stored.instant)
 
 
 def declare(engine: Engine, registry: Registry, durability: Durability) -> None:

@@ -11,7 +11,6 @@ from taskstore_async.errors import (
     InvalidRecordError,
     LimitExceededError,
     UniqueError,
-    UnreadableRecordError,
 )
 from taskstore_async.storage import apply, clock, rows
 from taskstore_async.storage.store import Lease, Store
@@ -149,12 +148,23 @@ class TestClaim:
                 store.renew(Plan, "p0", token=1, lease_ms=-1)
 
     def test_a_record_that_does_not_fit_the_type_does_not_stand_in_the_way(self, store: Store) -> None:
-        store.create_many([Document("loose", {"id": "a", "title": 5}), Document("loose", {"id": "b", "title": "x"})])
-        with pytest.raises(UnreadableRecordError):
-            store.claim(Loose, owner="me")
+        wrong = [Document("loose", {"id": f"a{number}", "title": 5}) for number in range(5)]
+        store.create_many([*wrong, Document("loose", {"id": "b", "title": "x"})])
+        before = [one.raw for one in store.lines("loose")][:5]
         lease = store.claim(Loose, owner="me")
         assert lease is not None
         assert lease.record.id == "b"
+        assert store.claim(Loose, owner="me") is None
+        assert [one.raw for one in store.lines("loose")][:5] == before, "what was passed over is as it was"
+        untyped = store.claim("loose", owner="me")
+        assert untyped is not None
+        assert untyped.record.id == "a0", "and is leased to nobody"
+
+    def test_a_change_that_makes_a_record_fit_takes_it(self, store: Store) -> None:
+        store.create(Document("loose", {"id": "a", "title": 5}))
+        lease = store.claim(Loose, owner="me", set={"title": "mended"})
+        assert lease is not None
+        assert lease.record.title == "mended"
 
     def test_two_handles_never_get_the_same_record(self, store: Store, tmp_path: Path) -> None:
         with Store.open(tmp_path, records=ALL, sync=QUIET) as other:

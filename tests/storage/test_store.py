@@ -615,3 +615,28 @@ def test_a_tampered_index_is_no_argument_about_the_truth(store: Store) -> None:
     store.sync(rebuild=True)
     plan: Any = store.get(Plan, "p")
     assert plan.title == "true"
+
+
+class Strict(Record, forbid_unknown_fields=True):
+    collection: ClassVar[str] = "strict"
+    size: int = 0
+
+
+class TestWhatIsStoredIsAnswered:
+    """A write that was applied never raises as if it was refused."""
+
+    def test_over_a_field_that_the_type_forbids(self, tmp_path: Path) -> None:
+        with Store.open(tmp_path, records=[Strict]) as store:
+            store.put(Document("strict", {"id": "a", "size": 1, "extra": 1}))
+            stored = store.put(Strict(id="a", size=2))
+            assert store.get("strict", "a") == Document(
+                "strict",
+                {"id": "a", "created_at": stored.created_at, "updated_at": stored.updated_at, "size": 2, "extra": 1},
+            )
+            again = store.update(stored.evolve(size=3))
+            assert (again.size, again.created_at) == (3, stored.created_at)
+            assert again.updated_at > stored.updated_at
+            with pytest.raises(StaleWriteError):
+                store.update(stored.evolve(size=4))
+            with pytest.raises(UnreadableRecordError, match="extra"):
+                store.get(Strict, "a")
