@@ -369,13 +369,14 @@ class ContentError(TaskStoreError):
 
 
 class CollectionClosedError(TaskStoreError):
-    """A journal has bytes but not one valid line, so nothing may be appended to it."""
+    """A journal has bytes but not one valid line, or is no file, so nothing may be appended to it."""
 
-    def __init__(self, collection: str, path: str) -> None:
+    def __init__(self, collection: str, path: str, *, regular: bool = True) -> None:
+        what = "has content, but not one line of it is a record" if regular else "is no regular file"
         super().__init__(
-            f"{path} has content, but not one line of it is a record, so {collection} is closed to writing and keeps "
-            f"what it had; restore the file (git checkout), or save what it had (tstore export {collection} -o "
-            f"saved.jsonl), move the file away, and import that"
+            f"{path} {what}, so {collection} is closed to writing and keeps what it had; restore the file (git "
+            f"checkout), or save what it had (tstore export {collection} -o saved.jsonl), move "
+            f"{'the file' if regular else 'what is there'} away, and import that"
         )
         self.collection = collection
         self.path = path

@@ -6,7 +6,7 @@ import math
 from contextlib import aclosing
 from typing import TYPE_CHECKING, Any, Final, TypeVar, overload
 
-from anyio import current_time, fail_after
+from anyio import current_time, move_on_after
 from anyio.lowlevel import checkpoint
 
 from taskstore_async.actor.handle import Handle, declared, loaded
@@ -168,6 +168,8 @@ class Reading(Handle):
     ) -> AsyncGenerator[Change[Any]]:
         """Changes as they happen, by any process, in order and without a gap; for ever.
 
+        A record that does not fit the type comes as well, as None with the reason (`Change.unreadable`).
+
         Args:
             target: The collection; None for all, as documents.
             since: The cursor of the last change that was seen; None to begin when the first is asked for. One that the
@@ -177,7 +179,6 @@ class Reading(Handle):
         Raises:
             LaggedError: This watcher was so slow that the log was trimmed past it; resume with its cursor.
             InvalidFilterError: *since* is no cursor.
-            UnreadableRecordError: A record does not fit the type.
             StoreClosedError: The manager is closing or closed.
         """
         name = None if target is None else await self._name(target)
@@ -218,5 +219,8 @@ class Reading(Handle):
             event = self._bell.next
             if found := await self._find(target, query):
                 return loaded(target, found[0])
-            with fail_after(None if timeout_s is None else deadline_s - current_time()):
+            with move_on_after(None if timeout_s is None else deadline_s - current_time()) as waiting:
                 await self._bell.wait(event)
+            if waiting.cancelled_caught:
+                message = f"no record of {await self._name(target)} matched within {timeout_s:g} s: {filters}"
+                raise TimeoutError(message)

@@ -15,7 +15,7 @@ from anyio import Event, current_time, sleep
 
 from taskstore_async.core.change import Change, ChangeKind, Position
 from taskstore_async.core.query import Cursor
-from taskstore_async.errors import LaggedError, StoreClosedError
+from taskstore_async.errors import LaggedError, StoreClosedError, UnreadableRecordError
 from taskstore_async.storage import feed
 
 if TYPE_CHECKING:
@@ -147,15 +147,26 @@ class Watcher:
         return await self._readers.ask(feed.newest)
 
     def _change(self, entry: feed.Entry, position: Position) -> Change[Any]:
+        record, unreadable = self._read(entry.collection, entry.found)
         return Change(
             kind=entry.kind,
             collection=entry.collection,
             id=entry.id,
-            record=None if entry.found is None else self._load(entry.collection, entry.found),
+            record=record,
             superseded=entry.superseded,
             origin=entry.origin,
             cursor=str(position),
+            unreadable=unreadable,
         )
+
+    def _read(self, collection: str, found: Found | None) -> tuple[Any, str | None]:
+        """The record of a line, or why it is none: one that somebody spoiled must not end the feed of all others."""
+        if found is None:
+            return None, None
+        try:
+            return self._load(collection, found), None
+        except UnreadableRecordError as error:
+            return None, error.reason
 
     async def _anew(self, position: Position) -> AsyncGenerator[Change[Any]]:
         """A reset, and every live record; what changes meanwhile comes behind *position*.
@@ -168,12 +179,14 @@ class Watcher:
             while found := await self._readers.ask(partial(feed.present, name=name, after=after, limit=_PAGE)):
                 for record in found:
                     yield last
+                    loaded, unreadable = self._read(name, record)
                     last = Change(
                         kind=ChangeKind.PRESENT,
                         collection=name,
                         id=record.id,
-                        record=self._load(name, record),
+                        record=loaded,
                         cursor=str(Position.NOWHERE),
+                        unreadable=unreadable,
                     )
                 after = Cursor.at(None, found[-1].id, {"id": found[-1].id}.__getitem__)
         yield msgspec.structs.replace(last, cursor=str(position))

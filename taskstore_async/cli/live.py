@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 _BAR: Final = 30  #: columns of the progress bar
 _TOLD: Final = 20  #: broken invariants that are named one by one
+_NOT_SHOWN: Final = frozenset({"record", "unreadable"})  #: of a change; without a type every record can be read
 
 
 class Loop(StrEnum):
@@ -108,7 +109,7 @@ async def _watch(tstore: Invocation, path: str, collection: str | None, since: s
     async with StateManager.open(path, create=False) as store:
         async for change in store.watch(collection, since=since):
             record = None if change.record is None else dict(change.record)
-            shown = {name: getattr(change, name) for name in change.__struct_fields__ if name != "record"}
+            shown = {name: getattr(change, name) for name in change.__struct_fields__ if name not in _NOT_SHOWN}
             tstore.out.value(msgspec.to_builtins({**shown, "record": record}, builtin_types=_NUMBERS))
             left = None if left is None else left - 1
             if left == 0:

@@ -44,10 +44,12 @@ class Change(msgspec.Struct, Generic[T], frozen=True, kw_only=True):
         kind: What happened.
         collection: Where; empty for ``RESET``.
         id: To which record; empty for ``RESET``.
-        record: The record as it was when this was delivered; None when it is gone or the change is superseded.
+        record: The record as it was when this was delivered; None when it is gone, the change is superseded, or it is
+            ``unreadable``.
         superseded: A later change of the same record is on its way.
         origin: Where it came from; None for ``PRESENT`` and ``RESET``.
         cursor: Where a later `watch` goes on behind this change; before the last ``PRESENT`` it begins anew.
+        unreadable: Why the record does not fit the type that is watched; None when it does.
     """
 
     kind: ChangeKind
@@ -57,6 +59,7 @@ class Change(msgspec.Struct, Generic[T], frozen=True, kw_only=True):
     superseded: bool = False
     origin: Origin | None = None
     cursor: str
+    unreadable: str | None = None
 
 
 class Position(msgspec.Struct, frozen=True):

@@ -12,10 +12,10 @@ from taskstore_async.core.fold import effective, wins
 from taskstore_async.core.line import BadLine, Line
 from taskstore_async.core.line_reader import LineReader
 from taskstore_async.core.stamp import NS_PER_MS
-from taskstore_async.errors import CollectionClosedError, FlushError
+from taskstore_async.errors import FlushError
 from taskstore_async.storage import journal
 from taskstore_async.storage.clock import now_ms
-from taskstore_async.storage.journal import chunks, crc_of_prefix, open_to_append
+from taskstore_async.storage.journal import chunks, closed, crc_of_prefix, open_to_append
 from taskstore_async.storage.reports import Compacted, CompactReport
 from taskstore_async.storage.transact import transaction
 
@@ -66,7 +66,7 @@ def compact(engine: Engine, name: str | None, *, grace_ms: int = GRACE_MS, dry_r
             if not collection.closed:
                 done[one] = _compact(engine, session, one, grace_ms=grace_ms, dry_run=dry_run)
             elif name is not None:
-                raise CollectionClosedError(one, str(path))
+                raise closed(one, path)
     return CompactReport(done)
 
 
@@ -81,7 +81,7 @@ def _compact(engine: Engine, session: Session, name: str, *, grace_ms: int, dry_
             with open_to_append(path, create=False) as old:  # other tools that lock the journal wait
                 content = _read(old)
                 if content.bad and (content.open_ended or not content.kept):
-                    raise CollectionClosedError(name, str(path))
+                    raise closed(name, path)
                 lines = _latest(content, oldest=(now_ms() - grace_ms) * NS_PER_MS)
                 if dry_run:
                     return _told(content, lines, sum(len(line) + 1 for line in lines), len(content.bad))

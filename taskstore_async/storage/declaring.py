@@ -9,8 +9,8 @@ import msgspec
 from taskstore_async.core.codec import join_fields, split_fields
 from taskstore_async.core.declaration import TYPES
 from taskstore_async.core.names import check_collection
-from taskstore_async.errors import CollectionClosedError
 from taskstore_async.storage import schema
+from taskstore_async.storage.journal import closed
 from taskstore_async.storage.row_writer import RowWriter
 
 if TYPE_CHECKING:
@@ -109,7 +109,7 @@ class Declaring(RowWriter):
 
     def _writable(self, collection: Collection) -> Collection:
         if collection.closed:
-            raise CollectionClosedError(collection.name, str(self._directory.journal(collection.name)))
+            raise closed(collection.name, self._directory.journal(collection.name))
         return collection
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from taskstore_async.errors import CollectionClosedError, FlushError, TaskStoreError
 from taskstore_async.storage import failpoints, files, journal, log
-from taskstore_async.storage.journal import FsyncError, NoJournalError
+from taskstore_async.storage.journal import FsyncError, NoJournalError, closed
 from taskstore_async.storage.reports import FlushReport
 
 if TYPE_CHECKING:
@@ -97,7 +97,7 @@ class Flusher:
                     self._syncer.one(name, flushing=True, settle=self._settle)
                 collection, lines = self._index.collections[name], None
             if collection.closed:
-                raise CollectionClosedError(name, str(path))
+                raise closed(name, path)
             if lines is None:
                 lines = log.pending_lines(self._index.db, collection)
                 if lines:

@@ -16,6 +16,7 @@ from taskstore_async.core.line_reader import LineReader
 from taskstore_async.core.names import check_collection
 from taskstore_async.core.stamp import NS_PER_MS
 from taskstore_async.errors import CollectionClosedError, FlushError, ImportConflictError
+from taskstore_async.storage.journal import closed
 from taskstore_async.storage.reports import ImportReport, Problem
 from taskstore_async.storage.transact import rehearsal, transaction
 
@@ -121,7 +122,7 @@ def _take(
     plans: list[_Plan] = []
     for one in brought:
         if session.index.collections[one.collection].closed:
-            raise CollectionClosedError(one.collection, str(engine.directory.journal(one.collection)))
+            raise closed(one.collection, engine.directory.journal(one.collection))
         plan = _plan(session, one.collection, one.folded, on_conflict)
         if plan.conflicts:
             some, total = tuple(plan.conflicts[:_LISTED]), len(plan.conflicts)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from taskstore_async.errors import CollectionClosedError
 from taskstore_async.storage import failpoints, files
 from taskstore_async.storage.unseen import Unseen  # noqa: TC001 - reason: msgspec reads it at run time
 
@@ -80,6 +81,12 @@ def stat_of(path: Path) -> os.stat_result | None:
         return os.lstat(path)
     except FileNotFoundError:
         return None
+
+
+def closed(collection: str, path: Path) -> CollectionClosedError:
+    """Why nothing may be appended to the file of *collection*."""
+    status = stat_of(path)
+    return CollectionClosedError(collection, str(path), regular=status is None or stat.S_ISREG(status.st_mode))
 
 
 def looks_fresh(record: FileRecord | None, status: os.stat_result | None, *, flushing: bool = False) -> bool:

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 from zlib import crc32
 
 from taskstore_async.core.conflicts import Markers, find_markers, without_markers
-from taskstore_async.errors import CollectionClosedError, FlushError
+from taskstore_async.errors import FlushError
 from taskstore_async.storage import replacing
-from taskstore_async.storage.journal import NoJournalError, chunks, open_to_append, open_to_read, stat_of
+from taskstore_async.storage.journal import NoJournalError, chunks, closed, open_to_append, open_to_read, stat_of
 from taskstore_async.storage.transact import transaction
 
 if TYPE_CHECKING:
@@ -59,7 +59,7 @@ def _unmark(engine: Engine, session: Session, name: str, chosen: Collection[str]
     if collection is None or stat_of(path) is None:
         return []
     if collection.closed:  # without its markers the file would be an empty one, and its rows would go
-        raise CollectionClosedError(name, str(path))
+        raise closed(name, path)
     kept: list[bytes] = []
     try:
         if dry_run:

@@ -201,6 +201,20 @@ class TestLists:
 class TestWatching:
     """Changes come in order and without a gap, and go on where a cursor says."""
 
+    async def test_a_record_that_does_not_fit_the_type_ends_nothing(self, tmp_path: Path) -> None:
+        async with opened(tmp_path) as store:
+            since = await cursor_now(store)
+            for record_id, number in (("a", 1), ("b", "many"), ("c", "few"), ("d", 4)):
+                await store.put(Document("plans", {"id": record_id, "title": "", "number": number}))
+            for begin, kind in ((since, "created"), (str(Position.NOWHERE), "present")):
+                async with aclosing(store.watch(Plan, since=begin)) as feed_:
+                    changes = [change for change in await take(feed_, 5 - (kind == "created")) if change.id]
+                assert kinds(changes) == [(kind, record_id) for record_id in "abcd"]
+                assert [change.record and change.record.number for change in changes] == [1, None, None, 4]
+                assert [change.unreadable is not None for change in changes] == [False, True, True, False]
+                assert "$.number" in str(changes[1].unreadable)
+
+
     async def test_in_order_and_without_a_gap(self, tmp_path: Path) -> None:
         async with opened(tmp_path) as store, aclosing(store.watch(Plan, since=await cursor_now(store))) as changes:
             async with create_task_group() as tasks:
@@ -449,7 +463,7 @@ class TestWaiting:
     async def test_nothing_in_time(self, tmp_path: Path) -> None:
         async with opened(tmp_path) as store:
             for timeout_s in (0, 0.01):
-                with pytest.raises(TimeoutError):
+                with pytest.raises(TimeoutError, match=r"no record of plans matched within"):
                     await store.wait_for(Plan, eq("status", "never"), timeout_s=timeout_s)
 
 

@@ -368,6 +368,9 @@ class TestJournal:
             store = open_store(tmp_path)
         store.put(Document("others", {"id": "a"}), durability=Durability.JOURNAL)
         store.sync()
+        reason = "not one line of it is a record" if damage == "random bytes" else "is no regular file"
+        with pytest.raises(CollectionClosedError, match=f"{reason}.*is closed to writing"):
+            store.put(document("refused"))
         assert [one.id for one in store.list("others")] == ["a"]
         assert store.get(NAME, "flushed") is not None
         store.close()

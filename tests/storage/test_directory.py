@@ -38,7 +38,7 @@ class TestAt:
     def test_one_that_cannot_be_made(self, tmp_path: Path) -> None:
         (tmp_path / "file").write_text("")
         with pytest.raises(StoreReadOnlyError):
-            Directory.at(tmp_path / "file", create=True)
+            Directory.at(tmp_path / "file" / "below", create=True)
 
     def test_above(self, tmp_path: Path) -> None:
         assert Directory.above(tmp_path) is None
@@ -54,6 +54,12 @@ class TestAt:
         monkeypatch.setattr(files, "fsync_directory", seen.append)
         Directory.at(tmp_path / "deep", create=True)
         assert seen == [tmp_path / "deep", tmp_path]
+
+    @pytest.mark.parametrize("create", [True, False])
+    def test_a_file_is_no_store(self, tmp_path: Path, *, create: bool) -> None:
+        (tmp_path / "notes").touch()
+        with pytest.raises(NoStoreError, match=r"notes; it is a file; name the directory"):
+            Directory.at(tmp_path / "notes", create=create)
 
 
 class TestVersion:
