@@ -74,9 +74,7 @@ class Directory:
             raise NoStoreError(str(directory.path), f"it is a link; if it is meant, name what it leads to: {target}")
         if not directory.path.is_dir():
             if given.exists() and not given.is_dir():
-                raise NoStoreError(
-                    str(given), "it is a file; name the directory that holds it, or is to"
-                )
+                raise NoStoreError(str(given), "it is a file; name the directory that holds it, or is to")
             if not create:
                 raise NoStoreError(str(directory.path))
             directory._make()

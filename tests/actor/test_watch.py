@@ -214,7 +214,6 @@ class TestWatching:
                 assert [change.unreadable is not None for change in changes] == [False, True, True, False]
                 assert "$.number" in str(changes[1].unreadable)
 
-
     async def test_in_order_and_without_a_gap(self, tmp_path: Path) -> None:
         async with opened(tmp_path) as store, aclosing(store.watch(Plan, since=await cursor_now(store))) as changes:
             async with create_task_group() as tasks:
