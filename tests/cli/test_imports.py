@@ -37,8 +37,9 @@ SELDOM = {
     *(f"taskstore_async.cli.{name}" for name in ("app", "exchange", "live", "reference", "schemas")),
 }
 """What none of those needs."""
-BESIDE = {"_queue", "_struct", "base64", "binascii", "gc", "queue", "struct"}
-"""What it may load beside those, and beside what typer, msgspec and sqlite3 load."""
+BESIDE = {"_queue", "_struct", "base64", "binascii", "gc", "queue", "struct", "ipaddress", "urllib", "urllib.parse"}
+"""What it may load beside those, and beside what typer, msgspec and sqlite3 load; the last three, which quote the
+index's name, come with pathlib until Python 3.12."""
 NOT_AT_ALL = {"asyncio", "matplotlib", "pydantic", "rich", "trio", "uvloop"}
 
 
@@ -103,7 +104,8 @@ def test_no_cycle_is_looked_for_in_what_a_command_loads(records: Path) -> None:
 
 def test_the_collector_of_a_program_that_calls_a_command_is_left_alone(records: Path) -> None:
     code = (
-        "import gc\nfrom taskstore_async.cli import main\nbefore = gc.get_threshold(); main(sys.argv[1:])\n"
-        "print(before == gc.get_threshold(), gc.get_freeze_count())"
+        "import gc\nfrom taskstore_async.cli import main\n"
+        "before = gc.get_threshold(), gc.get_freeze_count(); main(sys.argv[1:])\n"
+        "print(before == (gc.get_threshold(), gc.get_freeze_count()))"
     )
-    assert run_in_a_process(records, code, "list", "issues").splitlines()[-1] == "True 0"
+    assert run_in_a_process(records, code, "list", "issues").splitlines()[-1] == "True"
