@@ -25,9 +25,9 @@ from taskstore_async.errors import StoreClosedError, TaskStoreError, WriteUncert
 from taskstore_async.storage import inspection, log
 from taskstore_async.storage.check import check
 from taskstore_async.storage.compact import GRACE_MS, compact
+from taskstore_async.storage.declaring import declare
 from taskstore_async.storage.directory import Directory
 from taskstore_async.storage.engine import Engine
-from taskstore_async.storage.store import declare
 
 if TYPE_CHECKING:
     import os

@@ -6,6 +6,7 @@ import math
 from contextlib import aclosing
 from typing import TYPE_CHECKING, Any, Final, TypeVar, overload
 
+import msgspec
 from anyio import current_time, move_on_after
 from anyio.lowlevel import checkpoint
 
@@ -203,6 +204,8 @@ class Reading(Handle):
     ) -> Any:
         """The first record for which all *filters* hold, as soon as there is one.
 
+        A record that does not fit the type is passed over; the `TimeoutError` names one.
+
         Args:
             target: The collection.
             filters: As for `list`.
@@ -211,16 +214,35 @@ class Reading(Handle):
 
         Raises:
             TimeoutError: There was none in time.
+            InvalidFilterError: A filter or the order cannot mean anything.
             StoreClosedError: The manager is closing or closed.
         """
-        query = Query(filters, order_by=order_by, limit=1)
+        query = Query(filters, order_by=order_by)
         deadline_s = math.inf if timeout_s is None else current_time() + timeout_s
         while True:
             event = self._bell.next
-            if found := await self._find(target, query):
-                return loaded(target, found[0])
+            first = await self._first(target, query)
+            if not (first is None or isinstance(first, UnreadableRecordError)):
+                return first
             with move_on_after(None if timeout_s is None else deadline_s - current_time()) as waiting:
                 await self._bell.wait(event)
             if waiting.cancelled_caught:
-                message = f"no record of {await self._name(target)} matched within {timeout_s:g} s: {filters}"
+                matching = f" with {', '.join(map(repr, filters))}" if filters else ""
+                passed = "" if first is None else f"; passed over: {first}"
+                message = f"waited {timeout_s:g} s for a record of {await self._name(target)}{matching}{passed}"
                 raise TimeoutError(message)
+
+    async def _first(self, target: type[Record] | str, query: Query) -> Any:  # noqa: ANN401 - reason: what target says
+        """The first record that fits the type; else why the first one does not, or None when there is none at all."""
+        limit = 1
+        while True:
+            found = await self._find(target, msgspec.structs.replace(query, limit=limit))
+            unreadable: UnreadableRecordError | None = None
+            for one in found:
+                try:
+                    return loaded(target, one)
+                except UnreadableRecordError as error:
+                    unreadable = unreadable or error
+            if len(found) < limit:
+                return unreadable
+            limit *= 8

@@ -14,6 +14,7 @@ from taskstore_async.core.record import Document, Record
 from taskstore_async.core.write import draft, load_stored
 from taskstore_async.errors import StaleWriteError
 from taskstore_async.storage import inspection
+from taskstore_async.storage.batch import BatchWriter
 from taskstore_async.storage.claims import claim_op, draft_of_modified, renew_op
 from taskstore_async.storage.content import content_op
 from taskstore_async.storage.ops import (
@@ -28,8 +29,7 @@ from taskstore_async.storage.ops import (
     Stored,
     Update,
 )
-from taskstore_async.storage.rows import Found
-from taskstore_async.storage.store import BatchWriter, Lease
+from taskstore_async.storage.store import Lease
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Iterable
@@ -198,10 +198,13 @@ class Writing(Handle):
     async def batch(self, *, durability: Durability | None = None) -> AsyncGenerator[BatchWriter]:
         """Collect changes to any collections, and make them all at the end of the block, or none.
 
-        Nothing is written when the block raises.
+        Nothing is written when the block raises. A change that is asked for behind its end is a `RuntimeError`.
         """
         writer = BatchWriter(draft)
-        yield writer
+        try:
+            yield writer
+        finally:
+            writer.end()
         if writer.ops:
             for record_type in writer.types:
                 await self._name(record_type)
@@ -222,10 +225,7 @@ class Writing(Handle):
         await self._name(target)
         op = claim_op(target, filters, owner=owner, lease_ms=lease_ms, changes=set or {}, order_by=order_by)
         claimed = cast("Claimed | None", await self._write(op, durability))
-        if claimed is None:
-            return None
-        record = loaded(target, Found("", claimed.stored.raw, claimed.stored.instant))
-        return Lease(record, claimed.token, claimed.until_ms)
+        return None if claimed is None else Lease(claimed.record, claimed.token, claimed.until_ms)
 
     async def renew(self, target: type[Record] | str, record_id: str, *, token: int, lease_ms: int = 60_000) -> int:
         """Extend a lease by *lease_ms* from now; returns when it ends (ms).

@@ -24,6 +24,7 @@ __all__ = [
     "Shape",
     "canonical",
     "exact_decoder",
+    "forbids_fields",
     "has_own_equality",
     "members",
     "parts",
@@ -169,6 +170,11 @@ def parts(kind: kinds.Type) -> Iterator[kinds.Type]:
 def runs_user_code(kind: kinds.Type) -> bool:
     """Whether decoding a value of *kind* may run code that is neither Python's nor msgspec's."""
     return any(_is_user_code(part) for part in parts(kind))
+
+
+def forbids_fields(kind: kinds.Type) -> bool:
+    """Whether a struct in *kind* refuses fields that it does not know, and so what others may have stored."""
+    return any(isinstance(part, kinds.StructType) and part.forbid_unknown_fields for part in parts(kind))
 
 
 def has_own_equality(kind: kinds.Type) -> bool:

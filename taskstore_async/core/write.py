@@ -1,8 +1,9 @@
 """How a record becomes a line, and a line a record.
 
-`draft` and `load` run in the caller's thread, and with them all code of the user, unless a claim has to know whether a
-record fits before it takes it. `line_of` is a pure function that runs none: it joins a draft with the stored line, on
-the thread of the index.
+`draft` and `load` run in the caller's thread, and with them all code of the user. `line_of` is a pure function that
+runs none: it joins a draft with the stored line, on the thread of the index. Some have to read a record there, because
+nothing may be written that the caller could not have back: a claim, a write whose type forbids fields, and one that
+moves a long text to a file.
 """
 
 from __future__ import annotations
@@ -28,8 +29,8 @@ from taskstore_async.core.document import Document, crc_of, keep_crc
 from taskstore_async.core.names import check_collection, check_id
 from taskstore_async.core.readback import difference, reason_of, unwritable
 from taskstore_async.core.record import AnyRecord, Record, RecordT, declaration_of
-from taskstore_async.core.shape import Shape, exact_decoder, has_own_equality, shape_of
-from taskstore_async.core.stamp import MAX_STAMP_MS, read_stamp, to_ms
+from taskstore_async.core.shape import Shape, exact_decoder, forbids_fields, has_own_equality, shape_of
+from taskstore_async.core.stamp import MAX_STAMP_MS, NS_PER_MS, read_stamp, to_ms
 from taskstore_async.core.takeover import Json, take_over, with_sorted
 from taskstore_async.errors import InvalidRecordError, UnreadableRecordError
 
@@ -50,6 +51,8 @@ class Draft(msgspec.Struct, frozen=True, gc=False):
         shape: What is known about its type; None for a document, which replaces all.
         expected_at: The version it was made from (``updated_at``, ms); 0 when it was never stored.
         expected_crc: The CRC-32 of the line it was made from, when that is known.
+        record_type: Its type; None for a document.
+        strict: The type refuses fields that it does not know, so that what is stored may keep it from being read.
     """
 
     collection: str
@@ -58,6 +61,8 @@ class Draft(msgspec.Struct, frozen=True, gc=False):
     shape: Shape | None
     expected_at: int
     expected_crc: int | None
+    record_type: type[Record] | None = None
+    strict: bool = False
 
     @property
     def known(self) -> frozenset[str] | None:
@@ -73,18 +78,21 @@ class _Codec(msgspec.Struct, frozen=True):
     decoder: Decoder[Any]
     sets: tuple[str, ...]
     equality_lies: bool
+    strict: bool
 
 
 @cache
 def _codec_of(record_type: type[Record]) -> _Codec:
     collection = declaration_of(record_type).collection
     shape = shape_of(record_type)
+    kind = msgspec.inspect.type_info(record_type)
     return _Codec(
         collection=collection,
         shape=shape,
         sets=tuple(name for name, form in shape.forms.items() if form.is_set),
         decoder=exact_decoder(record_type),
-        equality_lies=has_own_equality(msgspec.inspect.type_info(record_type)),
+        equality_lies=has_own_equality(kind),
+        strict=forbids_fields(kind),
     )
 
 
@@ -117,7 +125,16 @@ def draft(record: AnyRecord) -> Draft:
         raise InvalidRecordError(f"{codec.collection}/{record_id}", "$.created_at", reason)
     if codec.sets:
         data = with_sorted(data, codec.sets)
-    return Draft(codec.collection, record_id, data, codec.shape, record.updated_at, crc_of(record))
+    return Draft(
+        codec.collection,
+        record_id,
+        data,
+        codec.shape,
+        record.updated_at,
+        crc_of(record),
+        type(record),
+        codec.strict,
+    )
 
 
 def line_of(draft: Draft, current: bytes | None, *, stamp_ms: int, created_ms: int) -> bytes:
@@ -134,6 +151,7 @@ def line_of(draft: Draft, current: bytes | None, *, stamp_ms: int, created_ms: i
         created_ms: The ``created_at`` of a new record that brings none.
 
     Raises:
+        InvalidRecordError: What stays of the stored line has a field that the record's type forbids.
         LimitExceededError: The line is larger, or nested deeper, than a line may be.
     """
     if current is None and (new := _first_line(draft, stamp_ms, created_ms)) is not None:
@@ -158,6 +176,8 @@ def line_of(draft: Draft, current: bytes | None, *, stamp_ms: int, created_ms: i
         joined = take_over(stored, fields, draft.shape)
         joined["updated_at"] = stamp  # also over a stamp that is no integer, but equal to this one
         line = join_fields(joined)
+        if draft.strict:
+            _check_readable(draft, line, stamp_ms)
     check_line(line, subject=f"{draft.collection}/{draft.id}")
     return line
 
@@ -207,8 +227,8 @@ def load(record_type: type[_R], raw: bytes, instant: int) -> _R:
 def load_stored(record: RecordT, raw: bytes, instant: int) -> RecordT:
     """The record that has been stored as the line *raw*, for who wrote it; arguments as for `load`.
 
-    It is stored, so this raises nothing that could be taken for a refusal: of a line that the type cannot read, since
-    it forbids a field that others have put there, the caller has what it wrote, with the stamps of the line.
+    It is stored, so this raises nothing that could be taken for a refusal: of a line that the type does not read, since
+    its own hooks think otherwise by now, the caller has what it wrote, with the stamps of the line.
     """
     if not isinstance(record, Record):
         return cast("RecordT", load_document(record.collection, raw, instant))
@@ -250,6 +270,18 @@ def _draft_document(document: Document) -> Draft:
         raise InvalidRecordError(subject, "$.deleted", "true is the sign of a deleted record; call delete instead")
     data = encode_exact(dict(document.fields), subject=subject)
     return Draft(document.collection, document.id, data, None, document.updated_at, crc_of(document))
+
+
+def _check_readable(draft: Draft, line: bytes, stamp_ms: int) -> None:
+    """Refuse a line that the record's own type would not read."""
+    assert draft.record_type is not None  # noqa: S101 - reason: only a type is strict
+    try:
+        load(draft.record_type, line, stamp_ms * NS_PER_MS)
+    except UnreadableRecordError as error:
+        name = draft.record_type.__name__
+        reason = f"{name} could not read it, because of what is stored there ({error.reason}); add the field to {name}"
+        subject = f"{draft.collection}/{draft.id}"
+        raise InvalidRecordError(subject, "$", f"{reason}, or store a Document, which replaces all") from error
 
 
 def _refusal(collection: str, record: Record, error: Exception) -> InvalidRecordError:

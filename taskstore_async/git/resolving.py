@@ -34,7 +34,8 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
 
     from taskstore_async.git.decisions import Past, Standing
-    from taskstore_async.storage.store import BatchWriter, Store
+    from taskstore_async.storage.batch import BatchWriter
+    from taskstore_async.storage.store import Store
 
 __all__ = [
     "Foreseen",

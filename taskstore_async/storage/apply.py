@@ -17,7 +17,7 @@ from taskstore_async.core.codec import check_line, join_fields, split_fields
 from taskstore_async.core.fold import effective
 from taskstore_async.core.names import check_id
 from taskstore_async.core.stamp import NS_PER_MS
-from taskstore_async.core.write import line_of, load
+from taskstore_async.core.write import line_of, load, load_document
 from taskstore_async.errors import (
     AlreadyExistsError,
     InvalidRecordError,
@@ -55,7 +55,7 @@ if TYPE_CHECKING:
     from taskstore_async.core.declaration import Declaration
     from taskstore_async.core.fold import Folded
     from taskstore_async.core.line import Line
-    from taskstore_async.core.record import Record
+    from taskstore_async.core.record import Document, Record
     from taskstore_async.core.write import Draft
     from taskstore_async.storage.catalogue import Collection
     from taskstore_async.storage.directory import Directory
@@ -374,13 +374,13 @@ class Application(RecordWriter):
         assert row is not None  # noqa: S101 - reason: it was just found
         stamp_ms = self._next(row)
         raw = join_fields({**split_fields(row.raw), **op.changes, "updated_at": msgspec.Raw(b"%d" % stamp_ms)})
-        stored = Stored(raw, stamp_ms * NS_PER_MS)
-        if op.record_type is not None and not _fits(op.record_type, stored):
+        record = _readable(op, raw, stamp_ms * NS_PER_MS)
+        if record is None:
             return None
         check_line(raw, subject=f"{op.collection}/{record_id}")
         self._write_line(collection, record_id, row, raw, stamp_ms)
         token, until_ms = self._leases.take(collection, record_id, owner=op.owner, lease_ms=op.lease_ms)
-        return Claimed(stored, token, until_ms)
+        return Claimed(record, token, until_ms)
 
     def _require_lease(self, name: str, record_id: str, token: int) -> Collection:
         """Check that a lease lives; returns the collection."""
@@ -416,12 +416,14 @@ class Application(RecordWriter):
         self._db.execute("RELEASE op")
 
 
-def _fits(record_type: type[Record], stored: Stored) -> bool:
+def _readable(op: Claim, raw: bytes, instant: int) -> Record | Document | None:
+    """The record of a line, as whoever claims it will have it; None when it does not fit the type."""
+    if op.record_type is None:
+        return load_document(op.collection, raw, instant)
     try:
-        load(record_type, stored.raw, stored.instant)
+        return load(op.record_type, raw, instant)
     except UnreadableRecordError:
-        return False
-    return True
+        return None
 
 
 def _require_version(name: str, record_id: str, row: Row, expected_at: int, expected_crc: int | None) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sqlite3
 import time
-from contextlib import nullcontext, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from typing import TYPE_CHECKING, Final
 
 from taskstore_async.errors import StoreClosedError
@@ -15,6 +15,7 @@ from taskstore_async.storage.lock import StoreLock
 from taskstore_async.storage.reader import Reader
 
 if TYPE_CHECKING:
+    from collections.abc import Generator
     from contextlib import AbstractContextManager
 
     from taskstore_async.core.schedule import FlushSchedule
@@ -42,6 +43,7 @@ class Connections:
         reader: The one that reads; None when it is not open.
         read_only: The directory cannot be written, and its index lives in memory.
         closed: Nothing is opened any more.
+        in_a_hurry: Nobody is waited for, see `hurrying`.
     """
 
     def __init__(self, directory: Directory, schedule: FlushSchedule, *, notes: list[str], deadline_s: float) -> None:
@@ -49,6 +51,7 @@ class Connections:
         self.reader: Reader | None = None
         self.read_only = not directory.writable
         self.closed = False
+        self.in_a_hurry = False
         self._directory = directory
         self._schedule = schedule
         self._notes = notes
@@ -89,7 +92,16 @@ class Connections:
         Raises:
             StoreLockedError: It was not to be had in time.
         """
-        return self.lock.hold(deadline_s=self._deadline_s)
+        return self.lock.hold(deadline_s=0.0 if self.in_a_hurry else self._deadline_s)
+
+    @contextmanager
+    def hurrying(self) -> Generator[None]:
+        """Wait for nobody who has a lock, for the length of a block."""
+        self.in_a_hurry = True
+        try:
+            yield
+        finally:
+            self.in_a_hurry = False
 
     def guard(self) -> AbstractContextManager[object]:
         """What a reader holds for the length of a question: the lock, where SQLite has no write-ahead log."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import stat
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -15,7 +16,9 @@ import msgspec
 from taskstore_async.core.codec import split_fields
 from taskstore_async.core.content import CONTENT, FILE, SUFFIX, file_name, names_of, slug_of
 from taskstore_async.core.document import Document
-from taskstore_async.errors import ContentError, InvalidRecordError, WriteFailedError
+from taskstore_async.core.stamp import NS_PER_MS
+from taskstore_async.core.write import load
+from taskstore_async.errors import ContentError, InvalidRecordError, UnreadableRecordError, WriteFailedError
 from taskstore_async.storage import files
 from taskstore_async.storage.ops import Create, Update, WriteContent
 from taskstore_async.storage.reports import Finding
@@ -101,6 +104,18 @@ def content_op(draft: Draft, text: str, *, token: int | None = None) -> WriteCon
     return WriteContent(Create(draft) if new else Update(draft, token), data)
 
 
+def _check_type(draft: Draft, subject: str) -> None:
+    """Refuse a type that could not read the record now that its text stands in a file."""
+    if draft.record_type is None:
+        return
+    try:
+        load(draft.record_type, draft.data, draft.expected_at * NS_PER_MS)
+    except UnreadableRecordError as error:
+        name = draft.record_type.__name__
+        reason = f"{name} could not read it with the name of a file, and null as content ({error.reason})"
+        raise InvalidRecordError(subject, f"$.{FILE}", reason) from error
+
+
 def has_files(collection: Collection) -> bool:
     """Whether records of *collection* may have their text in files: it declares a unique field ``file``."""
     declared = collection.declaration.fields.get(FILE)
@@ -130,8 +145,8 @@ class Contents:
             Its name in the collection's folder, and the draft that names it, and has no text of its own any more.
 
         Raises:
-            InvalidRecordError: The record names something else than a file of the store, or the collection does not
-                declare ``file`` unique.
+            InvalidRecordError: The record names something else than a file of the store, the collection does not
+                declare ``file`` unique, or the record's type could not read the result.
         """
         draft = change.draft
         subject = f"{draft.collection}/{draft.id}"
@@ -151,7 +166,9 @@ class Contents:
         named = {**fields, FILE: msgspec.Raw(_encode(f"{draft.collection}/{name}"))}
         if CONTENT in named:
             named[CONTENT] = _NULL
-        return name, msgspec.structs.replace(draft, data=_encode(named))
+        draft = msgspec.structs.replace(draft, data=_encode(named))
+        _check_type(draft, subject)
+        return name, draft
 
     def _is_free(self, collection: Collection, name: str) -> bool:
         path = self._directory / collection.name / name
@@ -243,12 +260,9 @@ class Contents:
     def delete(self) -> None:
         """Delete those files. Called after the commit; what cannot be deleted stays, and `check` tells it."""
         for collection, value in self._freed:
-            folder = self._directory / collection.name
-            if not folder.is_symlink():
-                try:
+            with suppress(OSError):
+                if not (self._directory / collection.name).is_symlink():
                     (self._directory / value).unlink(missing_ok=True)
-                except OSError:
-                    continue
         self._freed = []
 
 

@@ -11,18 +11,23 @@ from taskstore_async.core.declaration import TYPES
 from taskstore_async.core.names import check_collection
 from taskstore_async.storage import schema
 from taskstore_async.storage.journal import closed
+from taskstore_async.storage.ops import Applied, Declare
 from taskstore_async.storage.row_writer import RowWriter
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from taskstore_async.core.declaration import Declaration
+    from taskstore_async.core.record import Registry
+    from taskstore_async.core.schedule import Durability
     from taskstore_async.storage.catalogue import Collection
     from taskstore_async.storage.directory import Directory
+    from taskstore_async.storage.engine import Engine
     from taskstore_async.storage.index import Index
+    from taskstore_async.storage.ops import Op
     from taskstore_async.storage.sync import Syncer
 
-__all__ = ["Declaring"]
+__all__ = ["Declaring", "declare"]
 
 
 class Declaring(RowWriter):
@@ -119,3 +124,23 @@ def _object(raw: msgspec.Raw | None) -> dict[str, msgspec.Raw]:
         return split_fields(raw or b"{}")
     except msgspec.DecodeError:
         return {}
+
+
+def declare(engine: Engine, registry: Registry, durability: Durability) -> None:
+    """Add to the store's declarations what the types say, where the store can be written.
+
+    Raises:
+        DeclarationConflictError: A type defines a field differently from the store.
+        TaskStoreError: As for `Engine.commit`.
+    """
+    ops: list[Op] = []
+    stored = engine.reader.collections
+    for declaration in registry.declarations:
+        there = stored.get(declaration.collection)
+        if there is None or there.declaration.adopt(declaration) != there.declaration:
+            ops.append(Declare(declaration))
+    if ops and engine.directory.writable:
+        for answer in engine.commit(ops, durability=durability):
+            if not isinstance(answer, Applied):
+                raise answer.error
+    engine.wanted.update({one.collection: one for one in registry.declarations})

@@ -60,7 +60,7 @@ class Directory:
             create: Make what is missing.
 
         Raises:
-            NoStoreError: There is none, and none was to be made; or there is a link to one.
+            NoStoreError: There is none, and none was to be made; or there is a link to one, or a file in its place.
             StoreVersionError: It has a newer format than this program knows.
             StoreReadOnlyError: It was to be made, and cannot be.
             ReadFailedError, WriteFailedError: The disk refused something.
@@ -73,8 +73,8 @@ class Directory:
             target = os.path.realpath(directory.path)
             raise NoStoreError(str(directory.path), f"it is a link; if it is meant, name what it leads to: {target}")
         if not directory.path.is_dir():
-            if given.exists() and not given.is_dir():
-                raise NoStoreError(str(given), "it is a file; name the directory that holds it, or is to")
+            if (file := directory._in_the_way()) is not None:
+                raise NoStoreError(str(directory.path), f"{file} is a file, and a store is a directory; name another")
             if not create:
                 raise NoStoreError(str(directory.path))
             directory._make()
@@ -125,6 +125,11 @@ class Directory:
         """Add what ``.gitignore`` and ``.gitattributes`` must say; what they have stays."""
         _complete(self.path / ".gitignore", _IGNORED)
         _complete(self.path / ".gitattributes", _ATTRIBUTES)
+
+    def _in_the_way(self) -> Path | None:
+        """What is no directory where the store, or one above it, would have to be; None when nothing is."""
+        there = next((one for one in (self.path, *self.path.parents) if os.path.lexists(one)), None)
+        return None if there is None or there.is_dir() else there
 
     def _make(self) -> None:
         new = [folder for folder in (self.path, *self.path.parents) if not folder.exists()]

@@ -26,7 +26,7 @@ from taskstore_async.errors import (
     WriteFailedError,
     WriteUncertainError,
 )
-from taskstore_async.storage import failpoints
+from taskstore_async.storage import failpoints, journal
 from taskstore_async.storage.apply import Application
 from taskstore_async.storage.connections import Connections
 from taskstore_async.storage.flush import Flusher
@@ -263,7 +263,8 @@ class Engine:
     def _session_of(self, index: Index) -> Session:
         syncer = Syncer(index, self.directory)
         settle = not self._health.distrusted
-        flusher = Flusher(index, self.directory, syncer, durable=self._durable, settle=settle)
+        wait_s = 0.0 if self.connections.in_a_hurry else journal.LOCK_WAIT_S
+        flusher = Flusher(index, self.directory, syncer, durable=self._durable, settle=settle, wait_s=wait_s)
         return Session(index, self.directory, syncer, flusher)
 
     def _is_idle(self) -> bool:
@@ -363,12 +364,12 @@ class Engine:
 
     def _commit(self, session: Session, ops: Sequence[Op], durability: Durability) -> list[Answer]:
         index = session.index
-        journal = durability is Durability.JOURNAL
-        full = durability is Durability.INDEX or (journal and any(_writes_several(op) for op in ops))
+        at_once = durability is Durability.JOURNAL
+        full = durability is Durability.INDEX or (at_once and any(_writes_several(op) for op in ops))
         try:
             with index.transaction(full=full):
                 self._reopen_closed(session, ops)
-                application = self.application(session, append_all=journal)
+                application = self.application(session, append_all=at_once)
                 answers = application.apply_all(ops)
                 application.finish()
         except CommitError as error:
@@ -378,10 +379,10 @@ class Engine:
             return answers
         application.contents.delete()
         index.wrote({name: len(lines) for name, lines in application.lines.items()})
-        if not journal:
+        if not at_once:
             self.schedule.wrote(application.written, now_ms=_monotonic_ms())
         try:
-            if journal:
+            if at_once:
                 session.flusher.some(application.lines)
             if not index.is_named:
                 self._rescue(index)
@@ -418,9 +419,13 @@ class Engine:
 
     def flush_if_due(self) -> FlushReport | None:
         """Flush when the schedule says so; None when it does not."""
-        if self.connections.read_only or self.connections.closed or _monotonic_ms() < self.schedule.due_ms:
-            return None
-        return self.flush()
+        return self.flush() if self.flush_is_due else None
+
+    @property
+    def flush_is_due(self) -> bool:
+        """Whether the schedule says that it is time to flush, on a handle that can."""
+        connections = self.connections
+        return _monotonic_ms() >= self.schedule.due_ms and connections.are_usable and not connections.read_only
 
     def _flush(self, session: Session) -> FlushReport:
         waiting = self.schedule.waiting

@@ -7,7 +7,7 @@ import os
 import time
 from typing import TYPE_CHECKING
 
-from taskstore_async.errors import CollectionClosedError, FlushError, TaskStoreError
+from taskstore_async.errors import CollectionClosedError, FlushError, StoreLockedError, TaskStoreError
 from taskstore_async.storage import failpoints, files, journal, log
 from taskstore_async.storage.journal import FsyncError, NoJournalError, closed
 from taskstore_async.storage.reports import FlushReport
@@ -18,14 +18,16 @@ if TYPE_CHECKING:
 
     from taskstore_async.storage.catalogue import Collection
     from taskstore_async.storage.directory import Directory
+    from taskstore_async.storage.engine import Engine
     from taskstore_async.storage.index import Index
     from taskstore_async.storage.sync import Syncer
 
-__all__ = ["Flusher"]
+__all__ = ["Flusher", "flush_due"]
 
 _TRIES = 8  #: somebody else must write between every look and append for all of them to fail
 SECOND_LOOK_S = 0.2
 _LOOKS = 10  #: git writes a file in less than two seconds, or has been interrupted
+_RETRY_MS = 100.0
 _FORBIDDEN = {errno.EACCES, errno.EPERM}
 
 
@@ -38,16 +40,25 @@ class Flusher:
         syncer: Imports what moved in a file before it is appended to.
         durable: The files whose name is known to be on the disk, by device and inode; of the handle.
         settle: A line identical to a pending one settles it.
+        wait_s: Seconds to wait for another program that has locked a file.
     """
 
     def __init__(
-        self, index: Index, directory: Directory, syncer: Syncer, *, durable: set[tuple[int, int]], settle: bool = True
+        self,
+        index: Index,
+        directory: Directory,
+        syncer: Syncer,
+        *,
+        durable: set[tuple[int, int]],
+        settle: bool = True,
+        wait_s: float = journal.LOCK_WAIT_S,
     ) -> None:
         self._index = index
         self._directory = directory
         self._syncer = syncer
         self._durable = durable
         self._settle = settle
+        self._wait_s = wait_s
 
     def all(self) -> FlushReport:
         """Flush every collection; one that cannot be does not keep the others.
@@ -117,7 +128,7 @@ class Flusher:
         record = collection.record
         absent = record is None or record.size == 0  # or empty, which is the same
         try:
-            with journal.open_to_append(path, create=absent) as descriptor:
+            with journal.open_to_append(path, create=absent, wait_s=self._wait_s) as descriptor:
                 status = os.fstat(descriptor)
                 if record is None or not journal.looks_fresh(record, status, flushing=True):
                     return None
@@ -166,3 +177,35 @@ class Flusher:
             after = journal.stat_of(path)
             if (before and journal.identity_of(before)) == (after and journal.identity_of(after)):
                 return
+
+
+def flush_due(engine: Engine, *, waiting: bool) -> None:
+    """Flush what is due. A flush that fails is noted, and tried again: what waits is safe in the index.
+
+    Args:
+        engine: Its `flush_is_due` says so.
+        waiting: Wait for others. False, for a read: while somebody else has a lock, git is busy, or the store is
+            stopped, the flush is left to a later call.
+    """
+    try:
+        if waiting:
+            engine.flush_if_due()
+        else:
+            _flush_at_once(engine)
+    except TaskStoreError as error:
+        if str(error) not in engine.notes:
+            engine.notes.append(str(error))
+
+
+def _flush_at_once(engine: Engine) -> None:
+    if engine.broken is not None or engine.connections.lock.held:
+        return
+    try:
+        if not engine.directory.git.busy:
+            with engine.connections.hurrying():
+                engine.flush()
+    except StoreLockedError:
+        pass
+    finally:
+        if engine.flush_is_due:
+            engine.schedule.failed(0, now_ms=time.monotonic() * 1_000, retry_ms=_RETRY_MS)

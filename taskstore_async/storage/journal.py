@@ -197,7 +197,7 @@ def open_to_read(path: Path) -> Generator[int | None]:
 
 
 @contextmanager
-def open_to_append(path: Path, *, create: bool = True) -> Generator[int]:
+def open_to_append(path: Path, *, create: bool = True, wait_s: float = LOCK_WAIT_S) -> Generator[int]:
     """A descriptor that appends to the file of that name *now*, locked against other tools.
 
     Opened afresh for every append: git replaces files, and a held descriptor would write into an unlinked inode.
@@ -206,13 +206,15 @@ def open_to_append(path: Path, *, create: bool = True) -> Generator[int]:
         path: The file.
         create: Make it when it is absent. Never one that was there at the last look: git unlinks a file before it makes
             the new one, never over another, so that a file made in between fails its merge and is committed, empty.
+        wait_s: Seconds to wait for another program that has locked it.
 
     Raises:
         FileNotFoundError: It is absent, and not to be made.
+        TimeoutError: Another program has it locked.
     """
     descriptor = _open(path, os.O_RDWR | os.O_APPEND | (os.O_CREAT if create else 0))
     try:
-        files.lock_file(descriptor, LOCK_WAIT_S)
+        files.lock_file(descriptor, wait_s)
         yield descriptor
     finally:
         os.close(descriptor)

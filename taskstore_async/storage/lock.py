@@ -83,7 +83,7 @@ class StoreLock:
         behind. It may be left in another thread than it was entered in.
 
         Args:
-            deadline_s: Seconds to wait, at most; 0 or less gives up at once, infinity never does.
+            deadline_s: Seconds to wait, at most; 0 or less gives up at once if it is not free, infinity never does.
 
         Raises:
             StoreLockedError: On entering: others held it until the deadline. The message names who holds it.
@@ -205,7 +205,7 @@ class _Turnstile:
                 raise RuntimeError(message)
             if self._thread is None:
                 self._start()
-            trying = self._may_try()
+            trying = self._may_try(deadline_s)
             if trying:
                 self._busy, self._holder = True, turn  # before it holds: an interrupted try is left like a hold
             else:
@@ -217,9 +217,16 @@ class _Turnstile:
         if not (trying and self._tried(turn)):
             self._wait(turn, deadline_s)
 
-    def _may_try(self) -> bool:
-        """Whether a first try in the caller's thread overtakes nobody, or not for long."""
-        if self._busy or self._file.alone < _ALONE:
+    def _may_try(self, deadline_s: float) -> bool:
+        """Whether a first try in the caller's thread overtakes nobody, or not for long.
+
+        Who gives up at once has no other way, and does so seldom.
+        """
+        if self._busy:
+            return False
+        if deadline_s <= 0 and self._file.is_open:
+            return True
+        if self._file.alone < _ALONE:
             return False
         now_s = time.monotonic()
         return now_s - self._queued_s < _TRIES_S or now_s - self._left_s > _PAUSE_S

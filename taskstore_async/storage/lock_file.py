@@ -129,6 +129,11 @@ class LockFile:
         with suppress(OSError):
             os.close(descriptor)
 
+    @property
+    def is_open(self) -> bool:
+        """Whether it was locked before, and can be tried."""
+        return self._descriptor is not None
+
     def holder(self) -> str:
         """Who holds the lock, as the file says: process id and command; empty when it does not say."""
         try:

@@ -9,7 +9,7 @@ import msgspec
 if TYPE_CHECKING:
     from taskstore_async.core.declaration import Declaration
     from taskstore_async.core.query import Query
-    from taskstore_async.core.record import Record
+    from taskstore_async.core.record import Document, Record
     from taskstore_async.core.write import Draft
     from taskstore_async.errors import TaskStoreError
 
@@ -135,11 +135,12 @@ class Claimed(msgspec.Struct, frozen=True):
     """A record that was leased.
 
     Attributes:
+        record: As it is stored now, of the type of the `Claim`; a document when that has none.
         token: The fencing token: greater than that of every lease before.
         until_ms: When the lease ends, milliseconds since the epoch (UTC).
     """
 
-    stored: Stored
+    record: Record | Document
     token: int
     until_ms: int
 

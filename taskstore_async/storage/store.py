@@ -21,7 +21,6 @@ from taskstore_async.errors import (
     AmbiguousIdError,
     NotFoundError,
     StaleWriteError,
-    TaskStoreError,
     UnreadableRecordError,
 )
 from taskstore_async.storage import inspection
@@ -29,15 +28,16 @@ from taskstore_async.storage.ask import ask
 from taskstore_async.storage.claims import claim_op, draft_of_modified, renew_op
 from taskstore_async.storage.compact import GRACE_MS, compact
 from taskstore_async.storage.content import content_op, read_content
+from taskstore_async.storage.declaring import declare
 from taskstore_async.storage.directory import Directory
 from taskstore_async.storage.engine import Engine
+from taskstore_async.storage.flush import flush_due
 from taskstore_async.storage.ops import (
     Applied,
     Batch,
     Claimed,
     Create,
     CreateMany,
-    Declare,
     Delete,
     DeleteWhere,
     Put,
@@ -61,9 +61,11 @@ if TYPE_CHECKING:
     from taskstore_async.core.write import Draft
     from taskstore_async.storage.ask import Answer, SqlResult
     from taskstore_async.storage.backup import BackupReport, RestoreReport
+    from taskstore_async.storage.batch import BatchWriter
     from taskstore_async.storage.description import Description, Explanation
     from taskstore_async.storage.importing import OnConflict
     from taskstore_async.storage.ops import Op
+    from taskstore_async.storage.reader import Reader
     from taskstore_async.storage.rehearsal import Doomed, Rehearsed
     from taskstore_async.storage.reports import (
         CheckReport,
@@ -76,10 +78,11 @@ if TYPE_CHECKING:
         SyncReport,
     )
 
-__all__ = ["BatchWriter", "Lease", "Store", "declare"]
+__all__ = ["Lease", "Store"]
 
 R = TypeVar("R", bound=Record)
 A = TypeVar("A", bound="Record | Document")
+T = TypeVar("T")
 _PAGE = 500
 
 
@@ -126,7 +129,7 @@ class Store:
         Args:
             path: The directory that holds or will hold ``.taskstore/``, or a store directory itself.
             records: Types to declare now; others are declared at their first write.
-            sync: When writes are exported to the journal.
+            sync: When writes are exported to the journal: by the first call, a read too, that finds it due.
             durability: What acknowledged means, unless a call says otherwise.
             create: Make the store when there is none.
             lock_timeout_s: Seconds a call may wait for other processes.
@@ -206,13 +209,13 @@ class Store:
             UnreadableRecordError: It is there, and does not fit the type.
         """
         name, _ = self._known(target)
-        found = self._engine.read(lambda reader: reader.get(name, record_id))
+        found = self._read(lambda reader: reader.get(name, record_id))
         return None if found is None else _loaded(target, found)
 
     def line(self, target: type[Record] | str, record_id: str) -> bytes | None:
         """The bytes that stand for the record in the journal, or will; None when there is none."""
         name, _ = self._known(target)
-        found = self._engine.read(lambda reader: reader.get(name, record_id))
+        found = self._read(lambda reader: reader.get(name, record_id))
         return None if found is None else found.raw
 
     def resolve(self, target: type[Record] | str, prefix: str) -> str:
@@ -223,14 +226,14 @@ class Store:
             AmbiguousIdError: There are several.
         """
         name, _ = self._known(target)
-        if self._engine.read(lambda reader: reader.get(name, prefix)) is not None:
+        if self._read(lambda reader: reader.get(name, prefix)) is not None:
             return prefix
-        return resolve_prefix(prefix, self._engine.read(lambda reader: reader.ids(name)), collection=name)
+        return resolve_prefix(prefix, self._read(lambda reader: reader.ids(name)), collection=name)
 
     def ids(self, target: type[Record] | str, prefix: str = "", *, limit: int | None = None) -> builtins.list[str]:
         """The ids that begin with *prefix*, in order; at most *limit* of them."""
         name, _ = self._known(target)
-        found = (one for one in self._engine.read(lambda reader: reader.ids(name)) if one.startswith(prefix))
+        found = (one for one in self._read(lambda reader: reader.ids(name)) if one.startswith(prefix))
         return [*islice(found, limit)]
 
     def locate(self, prefix: str, collection: str | None = None) -> tuple[str, str]:
@@ -307,7 +310,7 @@ class Store:
         """The same as `list`, as stored lines."""
         name, declaration = self._known(target)
         query = Query(filters, order_by=order_by, limit=limit, offset=offset, after=after)
-        return self._engine.read(lambda reader: reader.find(name, query, declaration=declaration))
+        return self._read(lambda reader: reader.find(name, query, declaration=declaration))
 
     @overload
     def iterate(self, target: type[R], *filters: Filter, order_by: str | None = ...) -> Iterator[R]: ...
@@ -334,7 +337,7 @@ class Store:
         """How many records there are for which all *filters* hold."""
         name, declaration = self._known(target)
         query = Query(filters)
-        return self._engine.read(lambda reader: reader.count(name, query, declaration=declaration))
+        return self._read(lambda reader: reader.count(name, query, declaration=declaration))
 
     def read_content(self, record: AnyRecord) -> str | None:
         """The long text of *record*: what its file has, else its own ``content``; None when it has neither.
@@ -352,7 +355,9 @@ class Store:
             QueryTimeoutError: It took longer than *timeout_s* seconds.
             LimitExceededError: It found too much.
         """
-        return ask(self._engine, sql, parameters, timeout_s=timeout_s)
+        answer = ask(self._engine, sql, parameters, timeout_s=timeout_s)
+        self._flush_if_due(waiting=False)
+        return answer
 
     def list_tolerant(self, target: type[Record] | str, *filters: Filter, order_by: str | None = None) -> Listing:
         """What can be read as the type, and what cannot, with the reason: records that do not fit, and bad lines."""
@@ -377,7 +382,9 @@ class Store:
         (`Durability.JOURNAL`, or ``coalesce=False``).
         """
         name, _ = self._known(target)
-        return inspection.history(self._engine, name, record_id)
+        versions = inspection.history(self._engine, name, record_id)
+        self._flush_if_due(waiting=False)
+        return versions
 
     # -- writing --------------------------------------------------------------------------------------------
 
@@ -523,8 +530,11 @@ class Store:
         Raises:
             TaskStoreError: What the batch would end with.
         """
+        from taskstore_async.storage.batch import BatchWriter  # noqa: PLC0415 - reason: a command that reads has none
+
         writer = BatchWriter(self._draft)
         fill(writer)
+        writer.end()
         return rehearse(self._engine, Batch(tuple(writer.ops)))
 
     def delete_where(self, target: type[Record] | str, *filters: Filter, durability: Durability | None = None) -> int:
@@ -548,10 +558,15 @@ class Store:
     def batch(self, *, durability: Durability | None = None) -> Generator[BatchWriter]:
         """Collect changes to any collections, and make them all at the end of the block, or none.
 
-        Nothing is written when the block raises.
+        Nothing is written when the block raises. A change that is asked for behind its end is a `RuntimeError`.
         """
+        from taskstore_async.storage.batch import BatchWriter  # noqa: PLC0415 - reason: a command that reads has none
+
         writer = BatchWriter(self._draft)
-        yield writer
+        try:
+            yield writer
+        finally:
+            writer.end()
         if writer.ops:
             writer.results = cast("tuple[Stored | None, ...]", self._one(Batch(tuple(writer.ops)), durability))
 
@@ -577,8 +592,8 @@ class Store:
             durability: Instead of the handle's.
 
         Returns:
-            The record and the lease; None when there is none to take. A record that does not fit the type is passed
-            over, and stays as it is; `list_tolerant` and `check` name it.
+            The record and the lease; None when there is none to take. A record that would not fit the type is passed
+            over, and stays as it is; `list_tolerant` names it.
 
         Raises:
             InvalidRecordError: *set* has a value that its field cannot have; nothing was claimed.
@@ -587,10 +602,7 @@ class Store:
         self._known(target)
         op = claim_op(target, filters, owner=owner, lease_ms=lease_ms, changes=set or {}, order_by=order_by)
         claimed = cast("Claimed | None", self._one(op, durability))
-        if claimed is None:
-            return None
-        record = _loaded(target, Found("", claimed.stored.raw, claimed.stored.instant))
-        return Lease(record, claimed.token, claimed.until_ms)
+        return None if claimed is None else Lease(claimed.record, claimed.token, claimed.until_ms)
 
     def renew(self, target: type[Record] | str, record_id: str, *, token: int, lease_ms: int = 60_000) -> int:
         """Extend a lease by *lease_ms* from now; returns when it ends (ms).
@@ -848,6 +860,15 @@ class Store:
         self._engine.declaration(declaration.collection).adopt(declaration)
         self._engine.wanted[declaration.collection] = declaration
 
+    def _read(self, question: Callable[[Reader], T]) -> T:
+        answer = self._engine.read(question)
+        self._flush_if_due(waiting=False)
+        return answer
+
+    def _flush_if_due(self, *, waiting: bool) -> None:
+        if self._engine.flush_is_due:
+            flush_due(self._engine, waiting=waiting)
+
     def _draft(self, record: AnyRecord) -> Draft:
         if isinstance(record, Record):
             self._known(type(record))
@@ -855,11 +876,7 @@ class Store:
 
     def _one(self, op: Op, durability: Durability | None) -> object:
         (answer,) = self._engine.commit([op], durability=Durability(durability or self._durability))
-        try:
-            self._engine.flush_if_due()
-        except TaskStoreError as error:  # this write is safe in the index; stats and the next flush tell
-            if str(error) not in self._engine.notes:
-                self._engine.notes.append(str(error))
+        self._flush_if_due(waiting=True)
         if isinstance(answer, Applied):
             return answer.value
         raise answer.error
@@ -867,66 +884,6 @@ class Store:
     def _stored(self, record: A, stored: object) -> A:
         assert isinstance(stored, Stored)  # noqa: S101 - reason: what these ops answer
         return load_stored(record, stored.raw, stored.instant)
-
-
-def declare(engine: Engine, registry: Registry, durability: Durability) -> None:
-    """Add to the store's declarations what the types say, where the store can be written.
-
-    Raises:
-        DeclarationConflictError: A type defines a field differently from the store.
-        TaskStoreError: As for `Engine.commit`.
-    """
-    ops: list[Op] = []
-    stored = engine.reader.collections
-    for declaration in registry.declarations:
-        there = stored.get(declaration.collection)
-        if there is None or there.declaration.adopt(declaration) != there.declaration:
-            ops.append(Declare(declaration))
-    if ops and engine.directory.writable:
-        for answer in engine.commit(ops, durability=durability):
-            if not isinstance(answer, Applied):
-                raise answer.error
-    engine.wanted.update({one.collection: one for one in registry.declarations})
-
-
-class BatchWriter:
-    """Collects the changes of a batch.
-
-    Attributes:
-        types: The record types that were used.
-        ops: What was asked for, in order.
-        results: What was stored, in order, once the block has ended; None for a delete.
-    """
-
-    def __init__(self, make_draft: Callable[[AnyRecord], Draft]) -> None:
-        self.ops: list[Create | Put | Update | Delete] = []
-        self.types: set[type[Record]] = set()
-        self.results: tuple[Stored | None, ...] = ()
-        self._make_draft = make_draft
-
-    def _draft(self, record: AnyRecord) -> Draft:
-        if isinstance(record, Record):
-            self.types.add(type(record))
-        return self._make_draft(record)
-
-    def create(self, record: AnyRecord) -> None:
-        """As `Store.create`."""
-        self.ops.append(Create(self._draft(record)))
-
-    def put(self, record: AnyRecord, *, token: int | None = None) -> None:
-        """As `Store.put`."""
-        self.ops.append(Put(self._draft(record), token))
-
-    def update(self, record: AnyRecord, *, token: int | None = None) -> None:
-        """As `Store.update`."""
-        self.ops.append(Update(self._draft(record), token))
-
-    def delete(
-        self, target: type[Record] | str, record_id: str, *, if_updated_at: int | None = None, token: int | None = None
-    ) -> None:
-        """As `Store.delete`."""
-        name = target if isinstance(target, str) else declaration_of(target).collection
-        self.ops.append(Delete(name, record_id, expected_at=if_updated_at, token=token))
 
 
 def _loaded(target: type[Record] | str, found: Found) -> Any:  # noqa: ANN401 - reason: what target says

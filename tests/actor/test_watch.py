@@ -213,6 +213,28 @@ class TestWatching:
                 assert [change.record and change.record.number for change in changes] == [1, None, None, 4]
                 assert [change.unreadable is not None for change in changes] == [False, True, True, False]
                 assert "$.number" in str(changes[1].unreadable)
+            async with aclosing(store.watch(Plan, since=since)) as feed_:
+                cursors = [change.cursor for change in await take(feed_, 4)]
+            for place, behind in ((1, "cd"), (2, "d")):
+                async with aclosing(store.watch(Plan, since=cursors[place])) as feed_:
+                    assert [change.id for change in await take(feed_, len(behind))] == [*behind]
+
+    async def test_a_line_that_somebody_spoils_while_it_is_watched(self, tmp_path: Path) -> None:
+        async with opened(tmp_path) as store, aclosing(store.watch(Plan, since=await cursor_now(store))) as feed_:
+            await store.put(Plan(id="a"), durability=Durability.JOURNAL)
+            first = await anext(feed_)
+            with (tmp_path / ".taskstore" / "plans.jsonl").open("ab") as journal:
+                for record_id in ("b", "c"):
+                    journal.write(b'{"id":"%b","updated_at":5,"number":"many"}\n' % record_id.encode())
+            await store.sync()
+            await store.put(Plan(id="d"))
+            changes = [first, *await take(feed_, 3)]
+            assert [(change.id, change.origin, change.unreadable is None) for change in changes] == [
+                ("a", Origin.WRITE, True),
+                ("b", Origin.FILE, False),
+                ("c", Origin.FILE, False),
+                ("d", Origin.WRITE, True),
+            ]
 
     async def test_in_order_and_without_a_gap(self, tmp_path: Path) -> None:
         async with opened(tmp_path) as store, aclosing(store.watch(Plan, since=await cursor_now(store))) as changes:
@@ -462,8 +484,29 @@ class TestWaiting:
     async def test_nothing_in_time(self, tmp_path: Path) -> None:
         async with opened(tmp_path) as store:
             for timeout_s in (0, 0.01):
-                with pytest.raises(TimeoutError, match=r"no record of plans matched within"):
-                    await store.wait_for(Plan, eq("status", "never"), timeout_s=timeout_s)
+                told = f"waited {timeout_s:g} s for a record of plans"
+                with pytest.raises(TimeoutError, match=rf"^{told} with eq\('status', 'never'\), gt\('number', 1\)$"):
+                    await store.wait_for(Plan, eq("status", "never"), gt("number", 1), timeout_s=timeout_s)
+                with pytest.raises(TimeoutError, match=f"^{told}$"):
+                    await store.wait_for("plans", timeout_s=timeout_s)
+
+    async def test_a_record_that_does_not_fit_the_type_is_passed_over(self, tmp_path: Path) -> None:
+        found: list[Plan] = []
+
+        async def wait(store: StateManager) -> None:
+            found.append(await store.wait_for(Plan, eq("status", "done")))
+
+        async with opened(tmp_path) as store:
+            bad = [{"id": f"a{number}", "status": "done", "number": "many"} for number in range(3)]
+            await store.create_many([Document("plans", fields) for fields in bad])
+            with pytest.raises(TimeoutError, match=r"passed over: plans/a0 cannot be read as Plan: .*\$\.number"):
+                await store.wait_for(Plan, eq("status", "done"), timeout_s=0)
+            async with create_task_group() as tasks:
+                tasks.start_soon(wait, store)
+                await listening(store)
+                await store.put(Plan(id="b", status="done"))
+            assert [plan.id for plan in found] == ["b"]
+            assert (await store.wait_for("plans", eq("status", "done"))).id == "a0", "untyped, it is one like others"
 
 
 def test_nowhere_is_a_cursor() -> None:

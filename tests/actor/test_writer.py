@@ -39,6 +39,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
     from pathlib import Path
 
+    from taskstore_async.storage.batch import BatchWriter
+
 pytestmark = pytest.mark.anyio
 
 
@@ -51,12 +53,18 @@ class Picky(Record):
     """What a user may write: a type that refuses some of its own values, and not in our words."""
 
     collection: ClassVar[str] = "picky"
+    unlucky: ClassVar[int] = 13
     number: int = 0
 
     def __post_init__(self) -> None:
-        if self.number == 13:
+        if self.number == self.unlucky:
             message = "not thirteen"
             raise ZeroDivisionError(message)
+
+
+class Strict(Record, forbid_unknown_fields=True):
+    collection: ClassVar[str] = "strict"
+    number: int = 0
 
 
 async def outcome(outcomes: dict[str, object], name: str, call: Coroutine[Any, Any, object]) -> None:
@@ -266,6 +274,44 @@ class TestTypesOfTheUser:
                 await store.claim(Picky, owner="me", set={"number": "many"})
             await store.put(Picky(id="c"))
 
+    async def test_a_field_that_the_type_forbids_is_refused_before_anything_is_written(self, tmp_path: Path) -> None:
+        async with opened(tmp_path) as store:
+            made = await store.put(Document("strict", {"id": "a", "number": 1, "extra": 1}))
+            for write in (store.put, store.update):
+                with pytest.raises(InvalidRecordError, match=r"extra.*nothing was written"):
+                    await write(Strict(id="a", number=2, updated_at=made.updated_at))
+            with pytest.raises(InvalidRecordError, match="extra"):  # noqa: PT012 - reason: the block is the batch
+                async with store.batch() as batch:
+                    batch.create(Plan(id="beside"))
+                    batch.put(Strict(id="a", number=2))
+            assert await store.get("strict", "a") == made
+            assert await store.get(Plan, "beside") is None
+            assert await store.claim(Strict, owner="me") is None
+            await store.put(Document("strict", {"id": "a", "number": 1}))
+            lease = await store.claim(Strict, owner="me", set={"number": 2})
+            assert lease is not None
+            assert lease.record == await store.get(Strict, "a")
+            assert lease.record.number == 2
+
+    async def test_hooks_that_think_otherwise_by_then(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        commit = Engine.commit
+
+        def commit_and_refuse(engine: Engine, *args: Any, **options: Any) -> Any:  # noqa: ANN401 - reason: what it takes
+            answers = commit(engine, *args, **options)
+            monkeypatch.setattr(Picky, "unlucky", 1)
+            return answers
+
+        async with opened(tmp_path, records=[Picky]) as store:
+            monkeypatch.setattr(Engine, "commit", commit_and_refuse)
+            stored = await store.create(Picky(id="a", number=1))
+            monkeypatch.undo()
+            assert stored == await store.get(Picky, "a")
+            monkeypatch.setattr(Engine, "commit", commit_and_refuse)
+            lease = await store.claim(Picky, owner="me")
+            monkeypatch.undo()
+            assert lease is not None
+            assert lease.record == await store.get(Picky, "a")
+
     async def test_a_modify_function_that_raises(self, tmp_path: Path) -> None:
         def explode(_: Plan) -> Plan:
             raise ZeroDivisionError
@@ -327,6 +373,38 @@ class TestWriting:
             assert await store.get(Plan, "new") is None
             assert await store.delete_where(Plan, lt("number", 1_200)) == 1_200
             assert [plan.id for plan in await store.list(Plan)] == ["1200"]
+
+    async def test_a_batch_takes_nothing_behind_its_end(self, tmp_path: Path) -> None:
+        async with opened(tmp_path) as store:
+            async with store.batch() as changes:
+                changes.create(Plan(id="a"))
+            late: tuple[Callable[[], None], ...] = (
+                lambda: changes.put(Plan(id="late")),
+                lambda: changes.delete(Plan, "a"),
+            )
+            for call in late:
+                with pytest.raises(RuntimeError, match="this batch has ended, so nothing was written"):
+                    call()
+            assert [plan.id for plan in await store.list(Plan)] == ["a"]
+            assert len(changes.results) == 1
+            with pytest.raises(KeyError):
+                async with store.batch() as changes:
+                    raise KeyError
+            with pytest.raises(RuntimeError, match="this batch has ended"):
+                changes.create(Plan(id="late"))
+
+    async def test_a_batch_is_busy_being_written_when_it_has_ended(self, tmp_path: Path) -> None:
+        async def write(store: StateManager, begun: list[BatchWriter]) -> None:
+            async with store.batch() as changes:
+                begun.append(changes)
+                changes.create(Plan(id="a"))
+
+        begun: list[BatchWriter] = []
+        async with opened(tmp_path) as store, create_task_group() as tasks, engine_busy(store):
+            tasks.start_soon(write, store, begun)
+            await wait_all_tasks_blocked()
+            with pytest.raises(RuntimeError, match="this batch has ended"):
+                begun[0].create(Plan(id="late"))
 
     async def test_a_batch_is_all_or_none(self, tmp_path: Path) -> None:
         async with opened(tmp_path) as store:

@@ -121,14 +121,14 @@ class TestRunningManager:
         unlinked: list[bool] = []
 
         @contextmanager
-        def open_to_append(path: Path, *, create: bool) -> Generator[int]:
+        def open_to_append(path: Path, *, create: bool, wait_s: float) -> Generator[int]:
             if not unlinked:
                 path.unlink()  # between the look at the file and this
-                with pytest.raises(FileNotFoundError), opened(path, create=create):
+                with pytest.raises(FileNotFoundError), opened(path, create=create, wait_s=wait_s):
                     pass
                 unlinked.append(not path.exists())
                 raise FileNotFoundError
-            with opened(path, create=create) as descriptor:
+            with opened(path, create=create, wait_s=wait_s) as descriptor:
                 yield descriptor
 
         monkeypatch.setattr(journal, "open_to_append", open_to_append)

@@ -28,8 +28,8 @@ from .samples import ALL, QUIET, Note, Plan, Step, unchanged
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from taskstore_async.storage.batch import BatchWriter
     from taskstore_async.storage.reports import SyncReport
-    from taskstore_async.storage.store import BatchWriter
 
 
 class Local(Record):

@@ -63,6 +63,17 @@ class Loose(Record):
     file: str | None = None
 
 
+class Wordy(Record):
+    collection: ClassVar[str] = "wordy"
+    content: str = ""
+    file: Annotated[str | None, Unique] = None
+
+
+class Counted(Record):
+    collection: ClassVar[str] = "counted"
+    file: Annotated[int | None, Unique] = None
+
+
 OAUTH = Prd(id="prd-1", title="Add OAuth Authentication")
 NAME = "prds/add-oauth-authentication.md"
 
@@ -219,6 +230,15 @@ class TestWriting:
         with pytest.raises(InvalidRecordError, match="loose does not declare it unique"):
             store.write_content(Loose(id="x"), "x")
         assert store.count(Loose) == 0
+
+    @pytest.mark.parametrize("record", [Wordy(id="a", content="old"), Counted(id="a")])
+    def test_a_type_that_could_not_be_read_any_more_is_refused(self, store: Store, record: Wordy | Counted) -> None:
+        stored = store.create(record)
+        before = files_of(store)
+        with pytest.raises(InvalidRecordError, match=f"{type(record).__name__} could not read it.*nothing was written"):
+            store.write_content(stored, "text")
+        assert store.get(type(record), "a") == stored
+        assert files_of(store) == before
 
     def test_what_is_no_text_is_refused(self, store: Store) -> None:
         with pytest.raises(InvalidRecordError, match="a lone surrogate at position 1"):

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import errno
+import os
+from pathlib import Path
 
 import pytest
 
@@ -10,9 +12,6 @@ from taskstore_async.errors import NoStoreError, StoreReadOnlyError, StoreVersio
 from taskstore_async.storage import files
 from taskstore_async.storage.directory import FORMAT, NAME, Directory
 from tests.storage.test_flush import failing
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 
 class TestAt:
@@ -35,10 +34,13 @@ class TestAt:
             Directory.at(tmp_path, create=False)
         assert list(tmp_path.iterdir()) == []
 
-    def test_one_that_cannot_be_made(self, tmp_path: Path) -> None:
-        (tmp_path / "file").write_text("")
-        with pytest.raises(StoreReadOnlyError):
-            Directory.at(tmp_path / "file" / "below", create=True)
+    def test_one_that_cannot_be_made(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        def refuse(path: Path, *_: object, **__: object) -> None:
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+
+        monkeypatch.setattr(Path, "mkdir", refuse)
+        with pytest.raises(StoreReadOnlyError, match=r"Permission denied.*write permission"):
+            Directory.at(tmp_path / "new", create=True)
 
     def test_above(self, tmp_path: Path) -> None:
         assert Directory.above(tmp_path) is None
@@ -56,10 +58,17 @@ class TestAt:
         assert seen == [tmp_path / "deep", tmp_path]
 
     @pytest.mark.parametrize("create", [True, False])
-    def test_a_file_is_no_store(self, tmp_path: Path, *, create: bool) -> None:
+    @pytest.mark.parametrize("below", ["", "deep", "deep/er/.taskstore"])
+    def test_a_file_is_no_store(self, tmp_path: Path, below: str, *, create: bool) -> None:
         (tmp_path / "notes").touch()
-        with pytest.raises(NoStoreError, match=r"notes; it is a file; name the directory"):
-            Directory.at(tmp_path / "notes", create=create)
+        with pytest.raises(NoStoreError, match=r"^no store at .*/notes is a file, and a store is a directory; name an"):
+            Directory.at(tmp_path / "notes" / below, create=create)
+
+    @pytest.mark.parametrize("create", [True, False])
+    def test_nor_is_a_file_of_its_name(self, tmp_path: Path, *, create: bool) -> None:
+        (tmp_path / ".taskstore").touch()
+        with pytest.raises(NoStoreError, match=r"/\.taskstore is a file, and a store is a directory"):
+            Directory.at(tmp_path, create=create)
 
 
 class TestVersion:

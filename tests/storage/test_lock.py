@@ -579,6 +579,19 @@ class TestDeadline:
         with held_elsewhere(tmp_path), pytest.raises(StoreLockedError, match="for the 0 s"):
             lock.hold(deadline_s=deadline_s).__enter__()
 
+    def test_without_patience_it_has_what_is_free(self, tmp_path: Path, lock: StoreLock, flocks: Flocks) -> None:
+        with lock.hold():
+            pass
+        for _ in range(3):  # behind one that failed, too
+            flocks.freed = threading.Semaphore(0)
+            with held_elsewhere(tmp_path), pytest.raises(StoreLockedError), lock.hold(deadline_s=0):
+                pass
+            within(flocks.freed)  # by the helper, which had begun to wait for it
+            with lock.hold(deadline_s=0):
+                assert lock.held
+                assert not is_free(tmp_path)
+            assert is_free(tmp_path)
+
     def test_patience_may_be_endless(self, lock: StoreLock) -> None:
         with lock.hold(deadline_s=float("inf")):
             assert lock.held

@@ -1,14 +1,20 @@
 from __future__ import annotations
 
+import fcntl
 import json
+import os
 import subprocess
 import sys
 import threading
+import time
 from decimal import Decimal
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar
+from zlib import crc32
 
+import msgspec
 import pytest
 
+from taskstore_async.core.document import crc_of
 from taskstore_async.core.filters import eq, gt, in_, ne
 from taskstore_async.core.record import Document, Indexed, Record, References, Unique
 from taskstore_async.core.schedule import Durability, SyncConfig
@@ -30,14 +36,18 @@ from taskstore_async.errors import (
     UnreadableRecordError,
     WriteFailedError,
 )
-from taskstore_async.storage import clock, inspection
-from taskstore_async.storage.store import BatchWriter, Store
+from taskstore_async.storage import clock, files, inspection
+from taskstore_async.storage.lock import StoreLock
+from taskstore_async.storage.store import Store
 
 from .samples import ALL, QUIET, Loose, Plan, files_of, lines_of, tamper, unchanged
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from contextlib import AbstractContextManager
     from pathlib import Path
+
+    from taskstore_async.storage.batch import BatchWriter
 
 
 @pytest.fixture
@@ -275,6 +285,26 @@ class TestBatches:
             raise KeyError
         with unchanged(store), store.batch():
             pass
+        with unchanged(store), pytest.raises(RuntimeError, match="this batch has ended"):
+            batch.create(Plan(id="r"))
+
+    def test_nothing_that_comes_behind_the_end_of_the_block_is_dropped_without_a_word(self, store: Store) -> None:
+        with store.batch() as batch:
+            batch.create(Plan(id="p"))
+        late: tuple[Callable[[], None], ...] = (
+            lambda: batch.create(Plan(id="late")),
+            lambda: batch.put(Plan(id="late")),
+            lambda: batch.update(Plan(id="p")),
+            lambda: batch.delete(Plan, "p"),
+        )
+        for call in late:
+            with unchanged(store), pytest.raises(RuntimeError, match="this batch has ended, so nothing was written"):
+                call()
+        assert len(batch.ops) == len(batch.results) == 1
+        rehearsed: list[BatchWriter] = []
+        store.rehearse(rehearsed.append)
+        with pytest.raises(RuntimeError, match="this batch has ended"):
+            rehearsed[0].put(Plan(id="late"))
 
     def test_create_many_is_whole(self, store: Store) -> None:
         assert store.create_many([Plan(id=f"p{n}") for n in range(50)]) == 50
@@ -348,6 +378,162 @@ class TestDurability:
         store.close()
         with Store.open(tmp_path) as store:
             assert store.get(Plan, "a") is not None
+
+
+DUE = SyncConfig(debounce_ms=1_000, max_delay_ms=60_000)
+
+
+class TestFlushingWhenReading:
+    """A read that finds the schedule due flushes, and neither waits nor fails for it."""
+
+    @pytest.fixture
+    def late(self, monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
+        """Lets so many seconds pass."""
+        passed = [0.0]
+        now = time.monotonic
+        monkeypatch.setattr(time, "monotonic", lambda: now() + passed[0])
+
+        def pass_(seconds: float) -> None:
+            passed[0] += seconds
+
+        return pass_
+
+    @pytest.fixture
+    def waiting(self, tmp_path: Path) -> Iterator[Store]:
+        """A store in which a record waits."""
+        with Store.open(tmp_path, records=ALL, sync=DUE) as store:
+            store.create(Plan(id="a"))
+            yield store
+
+    @pytest.mark.parametrize(
+        "read",
+        [
+            lambda store: store.get(Plan, "a"),
+            lambda store: store.list(Plan),
+            lambda store: store.count(Plan),
+            lambda store: [*store.iterate(Plan)],
+            lambda store: store.line(Plan, "a"),
+            lambda store: store.ids(Plan),
+            lambda store: store.resolve(Plan, "a"),
+            lambda store: store.list_tolerant(Plan),
+            lambda store: store.query("SELECT id FROM plans"),
+            lambda store: store.history(Plan, "a"),
+        ],
+    )
+    def test_every_read_does(
+        self, waiting: Store, late: Callable[[float], None], read: Callable[[Store], object]
+    ) -> None:
+        read(waiting)
+        assert "plans.jsonl" not in files_of(waiting), "it is not due"
+        late(2)
+        assert read(waiting)
+        assert b'"id":"a"' in files_of(waiting)["plans.jsonl"]
+
+    def test_not_where_the_export_is_left_to_somebody_else(self, tmp_path: Path, late: Callable[[float], None]) -> None:
+        with Store.open(tmp_path, records=ALL, sync=SyncConfig(auto_export=False)) as store:
+            store.create(Plan(id="a"))
+            late(100)
+            assert store.get(Plan, "a") is not None
+            assert "plans.jsonl" not in files_of(store)
+
+    def test_it_waits_for_nobody(
+        self, waiting: Store, late: Callable[[float], None], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        waited: list[float] = []
+        hold = StoreLock.hold
+
+        def hold_and_tell(lock: StoreLock, *, deadline_s: float) -> AbstractContextManager[None]:
+            waited.append(deadline_s)
+            return hold(lock, deadline_s=deadline_s)
+
+        monkeypatch.setattr(StoreLock, "hold", hold_and_tell)
+        late(2)
+        other = os.open(waiting.path / "store.lock", os.O_RDWR)
+        try:
+            fcntl.flock(other, fcntl.LOCK_EX)
+            for _ in range(3):
+                assert waiting.get(Plan, "a") is not None
+            assert "plans.jsonl" not in files_of(waiting)
+        finally:
+            os.close(other)
+        assert waited == [0.0], "and not again for every read"
+        assert waiting.notes == ()
+        with StoreLock.of(waiting.path).hold(deadline_s=10):  # behind the helper, which had begun to wait
+            pass
+        waiting.get(Plan, "a")
+        assert "plans.jsonl" not in files_of(waiting), "not at once"
+        late(1)
+        waiting.get(Plan, "a")
+        assert "plans.jsonl" in files_of(waiting)
+
+    def test_nor_for_who_has_locked_a_journal(
+        self, waiting: Store, late: Callable[[float], None], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        waited: list[float] = []
+        lock_file = files.lock_file
+
+        def lock_and_tell(descriptor: int, wait_s: float) -> None:
+            waited.append(wait_s)
+            lock_file(descriptor, wait_s)
+
+        monkeypatch.setattr(files, "lock_file", lock_and_tell)
+        waiting.flush()
+        waiting.put(Plan(id="b"))
+        waited.clear()
+        late(2)
+        with (waiting.path / "plans.jsonl").open("rb") as other:
+            fcntl.flock(other, fcntl.LOCK_EX)
+            assert waiting.get(Plan, "b") is not None
+        assert len(lines_of(waiting, "plans")) == 1
+        assert waited == [0.0]
+        late(100)
+        waiting.get(Plan, "b")
+        assert len(lines_of(waiting, "plans")) == 2
+
+    def test_nor_for_git(self, tmp_path: Path, late: Callable[[float], None]) -> None:
+        (tmp_path / ".git").mkdir()
+        with Store.open(tmp_path, records=ALL, sync=DUE) as store:
+            store.create(Plan(id="a"))
+            late(2)
+            (tmp_path / ".git" / "index.lock").touch()
+            assert store.get(Plan, "a") is not None
+            assert "plans.jsonl" not in files_of(store)
+            (tmp_path / ".git" / "index.lock").unlink()
+            late(1)
+            assert store.get(Plan, "a") is not None
+            assert "plans.jsonl" in files_of(store)
+
+    def test_what_fails_is_kept_for_the_next_write(self, waiting: Store, late: Callable[[float], None]) -> None:
+        waiting.flush()
+        waiting.create(Plan(id="b"))
+        file = waiting.path / "plans.jsonl"
+        whole = file.read_bytes()
+        file.write_bytes(b"garbage\n")
+        late(2)
+        for _ in range(3):
+            assert waiting.get(Plan, "b") is not None
+        (note,) = waiting.notes
+        assert "plans.jsonl" in note
+        file.write_bytes(whole)
+        late(100)
+        waiting.create(Plan(id="c"))
+        assert [json.loads(line)["id"] for line in lines_of(waiting, "plans")] == ["a", "b", "c"]
+
+    def test_a_read_inside_a_session_leaves_it_to_others(self, waiting: Store, late: Callable[[float], None]) -> None:
+        late(2)
+        with waiting._engine.session():
+            assert waiting.get(Plan, "a") is not None
+        assert "plans.jsonl" not in files_of(waiting)
+
+    def test_a_store_that_is_stopped_is_read(
+        self, waiting: Store, late: Callable[[float], None], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        waiting._engine.break_off("a failed fsync")
+        late(100)
+        monkeypatch.setattr(waiting._engine, "flush", lambda: pytest.fail("it may take long to recover"))
+        assert waiting.get(Plan, "a") is not None
+        monkeypatch.undo()
+        waiting._engine.mend()
 
 
 class TestOpening:
@@ -549,7 +735,7 @@ class TestStamps:
 WRITER = """
 import sys
 from taskstore_async.core.record import Document
-from taskstore_async.storage.store import BatchWriter, Store
+from taskstore_async.storage.store import Store
 with Store.open(sys.argv[1]) as store:
     for number in range(int(sys.argv[3])):
         made = store.create(Document("events", {"id": f"{sys.argv[2]}-{number}", "n": number}))
@@ -617,26 +803,87 @@ def test_a_tampered_index_is_no_argument_about_the_truth(store: Store) -> None:
     assert plan.title == "true"
 
 
+class Part(msgspec.Struct, forbid_unknown_fields=True):
+    size: int = 0
+
+
 class Strict(Record, forbid_unknown_fields=True):
     collection: ClassVar[str] = "strict"
     size: int = 0
 
 
-class TestWhatIsStoredIsAnswered:
-    """A write that was applied never raises as if it was refused."""
+class Nested(Record):
+    collection: ClassVar[str] = "nested"
+    size: int = 0
+    part: Part | None = None
 
-    def test_over_a_field_that_the_type_forbids(self, tmp_path: Path) -> None:
+
+class Moody(Record):
+    collection: ClassVar[str] = "moody"
+    refusing: ClassVar[bool] = False
+    size: int = 0
+
+    def __post_init__(self) -> None:
+        if self.refusing:
+            raise ValueError("not today")
+
+
+class TestWhatIsStoredIsAnswered:
+    """A write that was applied never raises as if it was refused, and one that raises has changed nothing."""
+
+    def test_over_a_field_that_the_type_forbids(self, store: Store) -> None:
+        made = store.put(Document("strict", {"id": "a", "size": 1, "extra": 1}))
+        before = store.line("strict", "a")
+        record = Strict(id="a", size=2)
+        for write in (store.put, store.update):
+            with pytest.raises(InvalidRecordError, match=r"extra.*add the field to Strict.*nothing was written"):
+                write(record.evolve(updated_at=made.updated_at))
+            assert store.line("strict", "a") == before
+        with pytest.raises(InvalidRecordError, match="extra"), store.batch() as batch:  # noqa: PT012 - reason: the block is the batch
+            batch.create(Plan(id="beside"))
+            batch.put(record)
+        assert store.get(Plan, "beside") is None
+        assert store.put(Document("strict", {"id": "a", "size": 1})).updated_at > made.updated_at
+        assert store.put(record).size == 2
+
+    def test_over_a_field_that_a_type_inside_forbids(self, store: Store) -> None:
+        store.put(Document("nested", {"id": "a", "size": 1, "part": {"size": 1, "extra": 1}}))
+        before = store.line("nested", "a")
+        with pytest.raises(InvalidRecordError, match="extra"):
+            store.put(Nested(id="a", size=2, part=Part(1)))
+        assert store.line("nested", "a") == before
+        assert store.put(Nested(id="a", size=2)).size == 2, "what takes the place of all that was there fits"
+
+    @pytest.mark.parametrize("stamp", ["2024-01-01T00:00:00+02:00", 5, 1 << 60])
+    def test_stamps_that_somebody_else_wrote_are_in_nobodys_way(self, tmp_path: Path, stamp: object) -> None:
+        (tmp_path / ".taskstore").mkdir()
+        line = json.dumps({"id": 7, "created_at": stamp, "updated_at": stamp, "size": 1})
+        (tmp_path / ".taskstore" / "strict.jsonl").write_text(line + "\n")
         with Store.open(tmp_path, records=[Strict]) as store:
-            store.put(Document("strict", {"id": "a", "size": 1, "extra": 1}))
-            stored = store.put(Strict(id="a", size=2))
-            assert store.get("strict", "a") == Document(
-                "strict",
-                {"id": "a", "created_at": stored.created_at, "updated_at": stored.updated_at, "size": 2, "extra": 1},
-            )
-            again = store.update(stored.evolve(size=3))
-            assert (again.size, again.created_at) == (3, stored.created_at)
-            assert again.updated_at > stored.updated_at
-            with pytest.raises(StaleWriteError):
-                store.update(stored.evolve(size=4))
-            with pytest.raises(UnreadableRecordError, match="extra"):
-                store.get(Strict, "a")
+            assert store.put(Strict(id="7", size=2)) == store.get(Strict, "7")
+
+    def test_hooks_that_think_otherwise_by_then(self, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+        first = store.create(Moody(id="a", size=1))
+        changes = [first.evolve(size=2), Moody(id="b", size=3)]
+        commit = store._engine.commit
+
+        def commit_and_refuse(*args: Any, **options: Any) -> Any:  # noqa: ANN401 - reason: whatever commit takes
+            answers = commit(*args, **options)
+            monkeypatch.setattr(Moody, "refusing", True)
+            return answers
+
+        monkeypatch.setattr(store._engine, "commit", commit_and_refuse)
+        stored = [store.update(changes[0])]
+        monkeypatch.setattr(Moody, "refusing", False)
+        stored.append(store.put(changes[1]))
+        with pytest.raises(UnreadableRecordError):
+            store.get(Moody, "a")
+        monkeypatch.setattr(Moody, "refusing", False)
+        lease = store.claim(Moody, owner="me")
+        assert lease is not None
+        assert lease.record.size == 2
+        monkeypatch.undo()
+        assert stored[0].evolve(updated_at=lease.record.updated_at) == store.get(Moody, "a")
+        assert stored[1] == store.get(Moody, "b")
+        assert crc_of(stored[1]) == crc32(store.line(Moody, "b") or b"")
+        assert store.update(stored[1].evolve(size=4)).size == 4, "it is the version that is stored"
