@@ -96,8 +96,9 @@ def crash(session: nox.Session) -> None:
     }
     patient = ["-o", "faulthandler_timeout=14400"]
     session.run("pytest", *patient, "tests/crash", "tests/faults", "tests/hostile", *session.posargs, env=long)
-    histories = {"TASKSTORE_HISTORIES": "1000"}
-    session.run("pytest", *patient, "tests/processes/test_linearizability.py", *session.posargs, env=histories)
+    long = {"TASKSTORE_HISTORIES": "1000", "TASKSTORE_MODEL": "1000", "HYPOTHESIS_PROFILE": "new"}
+    rooms = ["tests/processes/test_linearizability.py", "tests/actor/test_model.py"]
+    session.run("pytest", *patient, *rooms, *session.posargs, env=long)
     planted = {"TASKSTORE_PLANTED": "1", "TASKSTORE_CUTS_REAL": "32"}
     session.run("pytest", *patient, "tests/crash/test_planted.py", *session.posargs, env=planted)
 
