@@ -99,4 +99,4 @@ def _near(prefix: str, known: Iterable[str]) -> tuple[str, ...]:
 
 def _spelled(number: int, chars: int) -> str:
     """Spell *number* with *chars* characters of the alphabet, the highest first."""
-    return "".join(_ALPHABET[number >> shift & 31] for shift in range((chars - 1) * _BITS, -1, -_BITS))
+    return "".join([_ALPHABET[number >> shift & 31] for shift in range((chars - 1) * _BITS, -1, -_BITS)])

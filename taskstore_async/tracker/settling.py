@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from taskstore_async.tracker.ledger import Ledger, Waiting
 
-__all__ = ["LATE", "LOCK_TIMEOUT_S", "PATIENCE_S", "Health", "is_mistake", "settle"]
+__all__ = ["LATE", "LOCK_TIMEOUT_S", "PATIENCE_S", "Health", "give", "is_mistake", "settle"]
 
 _logger = logging.getLogger(__name__)
 
@@ -42,16 +42,21 @@ def is_mistake(error: BaseException) -> bool:
 
 
 def settle(ledger: Ledger) -> Plan[None]:
-    """Give the store what waits for it; what it refuses is counted as lost, and the rest goes on."""
-    while some := ledger.waiting()[:_AT_ONCE]:
-        wanted = yield from _not_there(ledger, some)
-        try:
-            if wanted:
-                yield Put(tuple(one.record for one in wanted))
-            ledger.settle(wanted)
-        except _REFUSALS:
-            for one in wanted:
-                yield from _settle_one(ledger, one)
+    """Give the store all that waits for it."""
+    while some := ledger.waiting():
+        yield from give(ledger, some)
+
+
+def give(ledger: Ledger, some: Sequence[Waiting]) -> Plan[None]:
+    """Give the store the oldest of *some*; what it refuses is counted as lost, and the rest goes on."""
+    wanted = yield from _not_there(ledger, some[:_AT_ONCE])
+    try:
+        if wanted:
+            yield Put(tuple(one.record for one in wanted))
+        ledger.settle(wanted)
+    except _REFUSALS:
+        for one in wanted:
+            yield from _settle_one(ledger, one)
 
 
 def _settle_one(ledger: Ledger, one: Waiting) -> Plan[None]:

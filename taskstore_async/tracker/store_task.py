@@ -1,7 +1,8 @@
 """The task that keeps the store of a tracker that is awaited.
 
-Whoever records a run does not wait for the store longer than a tracker waits, so everything that uses the store is
-done by tasks of the tracker's own: they end when the store has answered, and nobody has to wait for that.
+Whoever records a run does not wait for the store longer than a tracker waits. So nearly everything that uses the store
+is done by tasks of the tracker's own: they end when the store has answered, and nobody has to wait for that. Only what
+may be cancelled at any time is done in the caller's task: giving a manager that is at leisure what was just recorded.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from taskstore_async.tracker.plan import (
     StoreUnavailableError,
     page_of,
 )
-from taskstore_async.tracker.settling import LATE, is_mistake, settle
+from taskstore_async.tracker.settling import LATE, give, is_mistake, settle
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -67,6 +68,9 @@ class StoreTask:
         self._tasks = tasks
         self._manager: StateManager | None = None
         self._leaving = False
+        self._idle = False  # the task that serves waits to be poked
+        self._giver: Event | None = None  # set when a caller has given the manager what waited
+        self._failure: Exception | None = None  # that a caller has met in doing so: for the task that serves to judge
         self._poked = Event()
         self._round = Event()  # set when the manager was given what waited, or could not be
         self._served = Event()
@@ -125,6 +129,7 @@ class StoreTask:
         """Give the manager what waits, until it is to be closed or opened anew."""
         while True:
             try:
+                self._raise_failure()
                 await drive(settle(self._ledger), partial(_take, manager))
             except Exception as error:  # noqa: BLE001 - reason: whatever it is, the run goes on
                 self._failed(error)
@@ -138,8 +143,21 @@ class StoreTask:
                 self._end_round()
                 if self._leaving:
                     return
-                await self._poked.wait()
-                self._poked = Event()
+                await self._idled()
+
+    async def _idled(self) -> None:
+        """Wait until there is something to do that no caller is doing."""
+        self._idle = True
+        await self._poked.wait()
+        self._poked = Event()
+        self._idle = False
+        if self._giver is not None:
+            await self._giver.wait()
+
+    def _raise_failure(self) -> None:
+        failure, self._failure = self._failure, None
+        if failure is not None:
+            raise failure
 
     def _failed(self, error: Exception) -> None:
         self._health.failed(str(error) or type(error).__name__)
@@ -160,17 +178,39 @@ class StoreTask:
     # -- answering ------------------------------------------------------------------------------------------
 
     async def _settled(self) -> None:
-        """Wait until the store has what waits for it.
+        """See to it that the store has what waits for it.
 
         Raises:
             StoreUnavailableError: It does not take it; it is tried again, and nobody waits for that.
         """
+        manager = self._manager
+        if manager is not None and self._idle and self._giver is None and not self._poked.is_set():
+            await self._give_now(manager)
+            if not self._ledger.degraded and self._failure is None:
+                return
         ended = self._round
         self._poked.set()
         if not self._ledger.degraded:
             await ended.wait()
         if self._ledger.degraded:
             raise StoreUnavailableError
+
+    async def _give_now(self, manager: StateManager) -> None:
+        """Give the manager what waits now, in the caller's task: two tasks need not be woken up for it.
+
+        A caller may leave at any time, as the manager allows; what it has not got by then is left to the task that
+        serves, and so is a failure.
+        """
+        giver = self._giver = Event()
+        try:
+            await drive(give(self._ledger, self._ledger.waiting()), partial(_take, manager))
+        except Exception as error:  # noqa: BLE001 - reason: whatever it is, the run goes on
+            self._failure = error
+        finally:
+            self._giver = None
+            giver.set()
+            if self._ledger.is_waiting or self._failure is not None:
+                self._poked.set()
 
     async def _answered(self, step: Step) -> object:
         while self._manager is None:

@@ -11,7 +11,7 @@ import sqlite3
 import threading
 from contextlib import closing, contextmanager
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import anyio.lowlevel
 import pytest
@@ -19,6 +19,7 @@ from anyio import CancelScope, create_task_group, fail_after, sleep
 
 from taskstore_async import Store
 from taskstore_async.actor import flusher
+from taskstore_async.errors import WriteFailedError
 from taskstore_async.records.runs import Run, RunStatus, RunTask
 from taskstore_async.storage import schema
 from taskstore_async.storage.directory import Directory
@@ -236,6 +237,21 @@ class TestAwayAndBack:
             held.__exit__(None, None, None)
         assert tracker.state == TrackerState()
         assert stored(tmp_path) == dict.fromkeys([before.id, during.id], "success")
+
+    async def test_the_state_has_changed_when_the_call_returns(
+        self, opened: Open, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def fail(_: Engine, *_args: object, **_options: object) -> NoReturn:
+            raise WriteFailedError("store.db", "the disk is gone")
+
+        async with opened() as tracker:
+            run = await of(tracker.record_run_start("demo"))
+            with monkeypatch.context() as patch:
+                patch.setattr(Engine, "commit", fail)
+                await of(tracker.record_task_start(run, "build"))
+                assert tracker.state.degraded
+                assert tracker.state.waiting == 1
+            await written(tracker)
 
     async def test_the_state_says_so_from_the_beginning(self, opened: Open, tmp_path: Path) -> None:
         (tmp_path / ".taskstore").write_text("no directory", encoding="utf-8")

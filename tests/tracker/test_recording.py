@@ -4,18 +4,23 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
+from anyio import create_task_group
 
 from taskstore_async import InvalidFilterError, InvalidRecordError, Store
 from taskstore_async.records.runs import Run, RunStatus, RunTaskStatus, SkipKind
+from taskstore_async.storage.engine import Engine
+from taskstore_async.storage.ops import Batch, Put
 from taskstore_async.tracker import TrackerState
 from tests.tracker.conftest import of
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
+    from taskstore_async.storage.ops import Answer, Op
     from tests.tracker.conftest import Open
 
 pytestmark = pytest.mark.anyio
@@ -64,6 +69,31 @@ class TestRecording:
         assert (deployed.status, deployed.skip_kind) == (RunTaskStatus.SKIPPED, SkipKind.UNREACHABLE)
         assert deployed.skip_reason == "test failed"
         assert {task.project_id for task in tasks.values()} == {"demo"}
+
+    async def test_many_at_a_time_are_each_written_once(self, opened: Open, monkeypatch: pytest.MonkeyPatch) -> None:
+        written: list[str] = []
+        commit = Engine.commit
+
+        def counted(engine: Engine, ops: Sequence[Op], **options: Any) -> list[Answer]:  # noqa: ANN401 - reason: as it has them
+            for op in ops:
+                assert isinstance(op, Put | Batch)
+                written.extend(
+                    put.draft.id for put in (op.ops if isinstance(op, Batch) else [op]) if isinstance(put, Put)
+                )
+            return commit(engine, ops, **options)
+
+        async with opened() as tracker:
+
+            async def begin(task_id: str) -> None:
+                await of(tracker.record_task_start(run, "build", task_id=task_id))
+
+            run = await of(tracker.record_run_start("demo"))
+            monkeypatch.setattr(Engine, "commit", counted)
+            wanted = [f"task-{number}" for number in range(40)]
+            async with create_task_group() as tasks:
+                for task_id in wanted:
+                    tasks.start_soon(begin, task_id)
+            assert sorted(written) == sorted(wanted)
 
     async def test_two_runs_in_one_instant_stay_two(self, opened: Open) -> None:
         async with opened() as tracker:
