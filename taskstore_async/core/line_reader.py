@@ -15,7 +15,7 @@ from msgspec.json import Decoder
 from taskstore_async.core.codec import ALWAYS_FINE_BYTES, is_fine
 from taskstore_async.core.line import BadLine, Line, are_plain, decoder_of, reader_of
 from taskstore_async.core.names import MAX_ID_CHARS
-from taskstore_async.core.stamp import MAX_STAMP_MS, NS_PER_MS, read_stamp
+from taskstore_async.core.stamp import MAX_STAMP_MS, NS_PER_MS, read_stamp, read_stamps
 
 __all__ = ["Columns", "Known", "LineReader", "decode_lines"]
 
@@ -297,7 +297,7 @@ def _as_lines(found: _Found, raws: list[bytes], number: int, offset: int) -> lis
     if _are_stamps(stamps):
         instants = [stamp * NS_PER_MS for stamp in stamps]
     else:
-        instants = list(map(read_stamp, stamps))
+        instants = read_stamps(stamps)
         if None in instants:
             without = [stamp for stamp, instant in zip(stamps, instants, strict=True) if instant is None]
             if any(stamp is not None and stamp is not UNSET for stamp in without):

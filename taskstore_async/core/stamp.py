@@ -6,11 +6,16 @@ An *instant* is an integer: nanoseconds since the epoch (UTC), which both forms 
 from __future__ import annotations
 
 import re
+from contextlib import suppress
 from datetime import UTC, date, datetime
 from functools import lru_cache
-from typing import Final
+from typing import TYPE_CHECKING, Final, cast
 
-__all__ = ["MAX_STAMP_MS", "NS_PER_MS", "next_stamp", "read_stamp", "to_ms"]
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from datetime import timedelta
+
+__all__ = ["MAX_STAMP_MS", "NS_PER_MS", "next_stamp", "read_stamp", "read_stamps", "to_ms"]
 
 NS_PER_MS: Final = 1_000_000
 MAX_STAMP_MS: Final = 2**53 - 1
@@ -29,6 +34,7 @@ _USUAL: Final = re.compile(
     r"(?:\.[0-9]{1,6})?(?:Z|[+-][0-9]{2}:[0-5][0-9])"
 )
 """What the standard library reads as well, with nothing cut off, in half the time."""
+_USUAL_LINES: Final = re.compile(rf"(?:{_USUAL.pattern}\n)*+")
 _BEGINNING: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -46,6 +52,18 @@ def read_stamp(value: object) -> int | None:
     if isinstance(value, int):
         return value * NS_PER_MS if 0 <= value <= MAX_STAMP_MS and not isinstance(value, bool) else None
     return _read_text(value) if isinstance(value, str) else None
+
+
+def read_stamps(values: Sequence[object]) -> list[int | None]:
+    """What `read_stamp` makes of each; of many texts of the usual form in half the time."""
+    if set(map(type, values)) == {str}:
+        texts = cast("Sequence[str]", values)
+        lines = "\n".join([*texts, ""])
+        if _USUAL_LINES.fullmatch(lines) is not None:
+            with suppress(ValueError):
+                since = [moment - _BEGINNING for moment in map(datetime.fromisoformat, texts)]
+                return [_instant_after(one) for one in since]
+    return list(map(read_stamp, values))
 
 
 def to_ms(instant: int) -> int:
@@ -70,12 +88,15 @@ def next_stamp(clock_ms: int, current: int | None) -> int:
 def _read_text(text: str) -> int | None:
     if _USUAL.fullmatch(text) is not None:
         try:
-            since = datetime.fromisoformat(text) - _BEGINNING
+            return _instant_after(datetime.fromisoformat(text) - _BEGINNING)
         except ValueError:  # a leap second, for one
             return _read_any_text(text)
-        instant = ((since.days * _DAY_S + since.seconds) * 1_000_000 + since.microseconds) * 1_000
-        return instant if instant >= 0 else None
     return _read_any_text(text)
+
+
+def _instant_after(since: timedelta) -> int | None:
+    """The instant that so much time after the epoch is."""
+    return ((since.days * _DAY_S + since.seconds) * 1_000_000 + since.microseconds) * 1_000 if since.days >= 0 else None
 
 
 def _read_any_text(text: str) -> int | None:

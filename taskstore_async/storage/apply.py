@@ -295,7 +295,7 @@ class Application(RecordWriter):
             not be written.
         """
         refused: list[tuple[str, TaskStoreError]] = []
-        held: list[tuple[str, bytes, int, int]] = []
+        held: list[Folded] = []
         try:
             collection = self._collection(name)
         except TaskStoreError as error:
@@ -308,20 +308,24 @@ class Application(RecordWriter):
             line, instant = one.line, one.instant
             # A line without a problem breaks no limit, and one with a stamp of its own keeps its bytes.
             if at_once and line.problem is None and line.instant == instant and not line.deleted:
-                held.append((line.id, line.raw, *divmod(instant, NS_PER_MS)))
+                held.append(one)
                 continue
-            if held:
-                self._write_new(collection, *zip(*held, strict=True))
-                held = []
+            self._write_new_lines(collection, held)
+            held = []
             try:
                 self._take_line(collection, line, instant)
             except TaskStoreError as error:
                 refused.append((line.id, error))
                 coming[name].discard(line.id)
-        if held:
-            self._write_new(collection, *zip(*held, strict=True))
+        self._write_new_lines(collection, held)
         self._rules.coming = {}
         return refused
+
+    def _write_new_lines(self, collection: Collection, held: Sequence[Folded]) -> None:
+        if held:
+            ids, raws = [one.line.id for one in held], [one.line.raw for one in held]
+            ms, ns = [one.instant // NS_PER_MS for one in held], [one.instant % NS_PER_MS for one in held]
+            self._write_new(collection, ids, raws, ms, ns)
 
     def _take_line(self, collection: Collection, line: Line, instant: int) -> None:
         check_id(line.id)

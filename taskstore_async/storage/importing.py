@@ -144,7 +144,7 @@ def _report(brought: _Source, plan: _Plan, refused_of_all: Sequence[tuple[str, s
     replaced = [one.line.id for one in plan.replacing if one.line.id not in refused_ids]
     return ImportReport(
         lines=brought.lines,
-        taken=sum(one.line.id not in refused_ids for one in (*plan.new, *plan.revived)),
+        taken=len(plan.new) + len(plan.revived) - len(refused_ids.difference([one.line.id for one in plan.replacing])),
         replaced=len(replaced),
         replaced_ids=tuple(replaced[:_LISTED]),
         unchanged=plan.unchanged,
@@ -165,6 +165,9 @@ def _read(collection: str, data: Iterable[bytes], source: str) -> _Source:
     def take(lines: Sequence[Line | BadLine]) -> None:
         brought.lines += len(lines)
         for line in lines:
+            if type(line) is Line and line.instant is not None and line.id not in folded:  # as nearly all are
+                folded[line.id] = Folded(line, line.instant)
+                continue
             if isinstance(line, BadLine):
                 brought.bad.append(Problem(collection, source, line.number, line.offset, line.reason))
                 continue
@@ -188,14 +191,20 @@ def _plan(session: Session, name: str, folded: dict[str, Folded], on_conflict: O
     stored = _stored(session, collection, list(folded))
     for record_id, one in folded.items():
         row = stored.get(record_id)
-        ms, ns, dead, raw = row or (0, 0, True, b"")
+        if row is None:
+            if one.line.deleted:
+                plan.unchanged += 1
+            else:
+                plan.new.append(one)
+            continue
+        ms, ns, dead, raw = row
         newer = one.instant > ms * NS_PER_MS + ns
         if dead and one.line.deleted:
             plan.unchanged += 1
-        elif dead and on_conflict == "newer" and row is not None and not newer:
+        elif dead and on_conflict == "newer" and not newer:
             plan.skipped.append(record_id)  # it was deleted after it was last changed there
         elif dead:
-            (plan.new if row is None else plan.revived).append(one)
+            plan.revived.append(one)
         elif _is_stored(raw, one.line.raw):
             plan.unchanged += 1
         elif on_conflict == "replace" or (on_conflict == "newer" and newer):

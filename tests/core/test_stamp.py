@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from taskstore_async.core.stamp import MAX_STAMP_MS, NS_PER_MS, next_stamp, read_stamp, to_ms
+from taskstore_async.core.stamp import MAX_STAMP_MS, NS_PER_MS, next_stamp, read_stamp, read_stamps, to_ms
 
 EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
 LOCAL = EPOCH.replace(tzinfo=None)
@@ -158,6 +158,44 @@ class TestText:
     def test_any_text_is_answered(self, text: str) -> None:
         instant = read_stamp(text)
         assert instant is None or instant >= 0
+
+
+USUAL = st.builds(
+    lambda moment, zone: f"{moment.isoformat()}{zone}",
+    st.datetimes(dt.datetime(1969, 12, 30), dt.datetime(2100, 1, 1)),  # noqa: DTZ001 - reason: the zone is put behind it
+    st.sampled_from(["Z", "+00:00", "-07:00", "+05:45"]),
+)
+ODD: st.SearchStrategy[object] = st.one_of(
+    st.none(),
+    st.integers(),
+    st.booleans(),
+    st.text(),
+    st.sampled_from(
+        [
+            "2025-02-30T00:00:00Z",
+            "2016-12-31T23:59:60Z",
+            "2025-01-01T24:00:00Z",
+            "2025-01-01T00:00:00+23:60",
+            "2025-01-01T00:00:00.1234567Z",
+            "2025-01-01T00:00:00Z\n2025-01-01T00:00:00Z",
+            "2025-01-01T00:00:00Z\n",
+            "20250101T000000Z",
+            "",
+        ]
+    ),
+)
+
+
+class TestManyStamps:
+    """Many are read as each is."""
+
+    @given(st.lists(USUAL, max_size=8))
+    def test_of_the_usual_form(self, values: list[str]) -> None:
+        assert read_stamps(values) == [read_stamp(value) for value in values]
+
+    @given(st.lists(st.one_of(USUAL, ODD), max_size=8))
+    def test_of_any_form(self, values: list[object]) -> None:
+        assert read_stamps(values) == [read_stamp(value) for value in values]
 
 
 class TestTheNextStamp:
