@@ -120,7 +120,7 @@ def draft(record: AnyRecord) -> Draft:
         raise _refusal(codec.collection, record, error) from error
     if codec.equality_lies or back != record:
         _check_same(codec.collection, record, back)
-    if not _is_created(record.created_at):
+    if record.created_at is not None and not _is_created(record.created_at):
         reason = f"{record.created_at} is not in 0 ... {MAX_STAMP_MS} ms"
         raise InvalidRecordError(f"{codec.collection}/{record_id}", "$.created_at", reason)
     if codec.sets:

@@ -66,6 +66,7 @@ if TYPE_CHECKING:
 __all__ = ["Application"]
 
 _RESERVED: Final = frozenset({"id", "created_at", "updated_at", "deleted"})
+_OF_ONE_DRAFT: Final = (Create, Put, Update)
 _WORTH_A_QUERY: Final = 4  #: ids that are asked for together rather than one by one
 
 
@@ -105,7 +106,7 @@ class Application(RecordWriter):
         """Read the rows of records that *ops* are going to ask for, many with one query."""
         wanted: dict[str, list[str]] = {}
         for op in ops:
-            if isinstance(op, Create | Put | Update):
+            if isinstance(op, _OF_ONE_DRAFT):
                 wanted.setdefault(op.draft.collection, []).append(op.draft.id)
         for name, ids in wanted.items():
             if len(ids) >= _WORTH_A_QUERY:

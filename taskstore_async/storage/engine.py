@@ -62,6 +62,7 @@ __all__ = ["Engine", "Session"]
 _FLUSH_FAILURES: Final = (FlushError, CollectionClosedError, FsyncError, CommitError, sqlite3.Error)
 
 T = TypeVar("T")
+_OF_SEVERAL: Final = frozenset({Batch, CreateMany, DeleteWhere, Delete, Declare})  #: ops that may write several lines
 _ROOM_BYTES: Final = 1 << 20  #: on a disk that was full, before it is tried again at once
 _IDLE_S: Final = 0.02  #: a handle that wrote less lately does not leave its mark to the next transaction
 
@@ -365,7 +366,7 @@ class Engine:
     def _commit(self, session: Session, ops: Sequence[Op], durability: Durability) -> list[Answer]:
         index = session.index
         at_once = durability is Durability.JOURNAL
-        full = durability is Durability.INDEX or (at_once and any(_writes_several(op) for op in ops))
+        full = durability is Durability.INDEX or (at_once and not _OF_SEVERAL.isdisjoint(map(type, ops)))
         try:
             with index.transaction(full=full):
                 self._reopen_closed(session, ops)
@@ -616,10 +617,6 @@ class Engine:
 def _told(found: dict[str, CollectionSync]) -> dict[str, CollectionSync]:
     """Those of which there is something to tell."""
     return {name: one for name, one in found.items() if one.how != How.FRESH or one.flushed}
-
-
-def _writes_several(op: Op) -> bool:
-    return isinstance(op, Batch | CreateMany | DeleteWhere | Delete | Declare)
 
 
 def _names(op: Op) -> set[str]:
