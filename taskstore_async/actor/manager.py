@@ -360,7 +360,7 @@ def _facts(engine: Engine) -> tuple[Path, Path | None, Callable[[], AbstractCont
         The store directory; the file of the index, unless it lives in memory; what readers hold; how many changes wait
         for a flush; and whether some of them are of somebody else.
     """
-    waiting = sum(log.pending_count(engine.reader.db).values())
+    waiting = sum(engine.read(lambda reader: log.pending_count(reader.db)).values())
     left = waiting > engine.schedule.waiting
     return engine.directory.path, engine.index_path, engine.connections.guard, waiting, left
 

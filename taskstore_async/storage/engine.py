@@ -578,6 +578,9 @@ class Engine:
     def redeclare(self, wanted: Declaration) -> None:
         """Make a collection's declaration exactly *wanted*, and fill its rows anew from its file."""
         self.sync()
+        self._mending(lambda: self._redeclare(wanted))
+
+    def _redeclare(self, wanted: Declaration) -> None:
         with self.session() as session:
             try:
                 with session.index.transaction(full=True):

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import sqlite3
 import warnings
+from functools import partial
 from typing import TYPE_CHECKING
+
+import msgspec
 
 from taskstore_async.core.declaration import TYPES
 from taskstore_async.core.filters import gt
@@ -24,9 +27,10 @@ from taskstore_async.storage.reports import CollectionInfo, StoreInfo, StoreStat
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from taskstore_async.core.filters import Filter
-    from taskstore_async.storage.catalogue import Collection
+    from taskstore_async.storage.directory import Directory
     from taskstore_async.storage.engine import Engine
+    from taskstore_async.storage.reader import Reader
+    from taskstore_async.storage.rows import Found
 
 __all__ = ["collections", "history", "info", "not_found", "rebuild_indexes", "stats", "warn_of"]
 
@@ -36,7 +40,10 @@ _PAGE = 2_000  #: records that are loaded at a time
 
 def collections(engine: Engine) -> list[CollectionInfo]:
     """The collections and what is in them; the journal of the declarations is none."""
-    reader = engine.reader
+    return engine.read(partial(_collections, engine.directory))
+
+
+def _collections(directory: Directory, reader: Reader) -> list[CollectionInfo]:
     found: list[CollectionInfo] = []
     with reader.snapshot():
         catalogue = reader.collections
@@ -44,7 +51,7 @@ def collections(engine: Engine) -> list[CollectionInfo]:
         for name, collection in catalogue.items():
             counted = reader.db.execute(f"SELECT count(*) FILTER (WHERE dead = 0), count(*) FROM {collection.rows}")
             live, rows = counted.fetchone()
-            status = stat_of(engine.directory.journal(name))
+            status = stat_of(directory.journal(name))
             if name == TYPES or not (rows or status or collection.declaration.fields):
                 continue
             found.append(
@@ -71,29 +78,34 @@ def stats(engine: Engine) -> StoreStats:
 
 
 def _stats(engine: Engine, found: list[CollectionInfo]) -> StoreStats:
-    reader = engine.reader
-    (log_rows,) = reader.db.execute("SELECT count(*) FROM log").fetchone()
+    log_rows, waiting = engine.read(_log_rows)
     index = stat_of(engine.directory.index)
     return StoreStats(
         path=str(engine.directory.path),
         collections={one.name: one.records for one in found},
         records=sum(one.records for one in found),
-        pending=sum(log.pending_count(reader.db).values()),
+        pending=waiting,
         journal_bytes=sum(one.journal_bytes for one in found),
         index_bytes=index.st_size if index else 0,
         log_rows=log_rows,
     )
 
 
+def _log_rows(reader: Reader) -> tuple[int, int]:
+    """How many entries the log has, and how many wait to be flushed."""
+    (log_rows,) = reader.db.execute("SELECT count(*) FROM log").fetchone()
+    return log_rows, sum(log.pending_count(reader.db).values())
+
+
 def info(engine: Engine) -> StoreInfo:
     """Where the store is and how it is kept."""
-    (mode,) = engine.reader.db.execute("PRAGMA journal_mode").fetchone()
     found = collections(engine)
+    mode, index_id = engine.read(_kind)
     return StoreInfo(
         path=str(engine.directory.path),
         format=FORMAT,
         index={"wal": "wal", "memory": "memory"}.get(mode, "rollback"),
-        index_id=engine.reader.index_id,
+        index_id=index_id,
         sqlite=sqlite3.sqlite_version,
         stats=_stats(engine, found),
         collections=tuple(found),
@@ -101,9 +113,16 @@ def info(engine: Engine) -> StoreInfo:
     )
 
 
+def _kind(reader: Reader) -> tuple[str, str]:
+    """What keeps the index from being torn, as SQLite calls it, and the index's id."""
+    (mode,) = reader.db.execute("PRAGMA journal_mode").fetchone()
+    return mode, reader.index_id
+
+
 def history(engine: Engine, name: str, record_id: str) -> list[Version]:
     """The versions of a record, oldest first: those in the journal, then those that wait to be flushed."""
-    waiting = _waiting(engine, name, record_id)  # first: what is flushed meanwhile is then seen twice, not never
+    # First: what is flushed meanwhile is then seen twice, not never.
+    waiting = engine.read(partial(_waiting, name, record_id))
     lines: list[Line] = []
     path = engine.directory.journal(name)
     try:
@@ -137,9 +156,9 @@ def history(engine: Engine, name: str, record_id: str) -> list[Version]:
     ]
 
 
-def _waiting(engine: Engine, name: str, record_id: str) -> list[Line]:
-    collection: Collection | None = engine.reader.collections.get(name)
-    pending = log.pending(engine.reader.db, collection) if collection else []
+def _waiting(name: str, record_id: str, reader: Reader) -> list[Line]:
+    collection = reader.collections.get(name)
+    pending = log.pending(reader.db, collection) if collection else []
     decoded = [decode_line(entry.raw, ()) for entry in pending if entry.id == record_id]
     return [line for line in decoded if not isinstance(line, BadLine)]
 
@@ -147,9 +166,8 @@ def _waiting(engine: Engine, name: str, record_id: str) -> list[Line]:
 def not_found(engine: Engine, name: str, record_id: str) -> NotFoundError:
     """An error that names similar ids."""
     try:
-        return NotFoundError(
-            name, record_id, near=(resolve_prefix(record_id, engine.reader.ids(name), collection=name),)
-        )
+        ids = engine.read(lambda reader: reader.ids(name))
+        return NotFoundError(name, record_id, near=(resolve_prefix(record_id, ids, collection=name),))
     except NotFoundError as error:
         return error
     except AmbiguousIdError as error:
@@ -165,8 +183,8 @@ def rebuild_indexes(engine: Engine, record_type: type[Record]) -> int:
     engine.wanted[wanted.collection] = wanted
     readable = 0
     refused: list[UnreadableRecordError] = []
-    after: tuple[Filter, ...] = ()
-    while page := engine.reader.find(wanted.collection, Query(after, order_by="id", limit=_PAGE)):
+    query = Query(order_by="id", limit=_PAGE)
+    while page := engine.read(partial(_page, wanted.collection, query)):
         for found in page:
             try:
                 load(record_type, found.raw, found.instant)
@@ -175,9 +193,13 @@ def rebuild_indexes(engine: Engine, record_type: type[Record]) -> int:
             else:
                 readable += 1
         del refused[_WARNINGS:]
-        after = (gt("id", page[-1].id),)
+        query = msgspec.structs.replace(query, filters=(gt("id", page[-1].id),))
     warn_of(refused)
     return readable
+
+
+def _page(name: str, query: Query, reader: Reader) -> list[Found]:
+    return reader.find(name, query)
 
 
 def warn_of(refused: Sequence[UnreadableRecordError]) -> None:

@@ -11,11 +11,11 @@ import subprocess
 import sys
 from contextlib import closing, contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 import pytest
 
-from taskstore_async.core.record import Document
+from taskstore_async.core.record import Document, Record
 from taskstore_async.errors import (
     CollectionClosedError,
     ReadFailedError,
@@ -43,8 +43,17 @@ from tests.storage.workshop import (
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
 
+    from taskstore_async.storage.store import Store
+
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="pipes, links and modes are POSIX's")
 when = pytest.mark.parametrize("when", ["closed", "open"])
+
+
+class Spoiled(Record):
+    """A type for the records of the tests."""
+
+    collection: ClassVar[str] = NAME
+    text: str = ""
 
 
 def fill(path: Path, data: bytes) -> None:
@@ -93,6 +102,30 @@ INDEX: dict[str, Callable[[Path], object]] = {
 }
 
 
+def spoil(path: Path) -> None:
+    """Write nonsense over every page but those at which a table or an index begins: opening finds nothing wrong."""
+    with closing(sqlite3.connect(path)) as db:
+        roots = {root for (root,) in db.execute("SELECT rootpage FROM sqlite_master")}
+        ((page_bytes,),) = db.execute("PRAGMA page_size").fetchall()
+    data = path.read_bytes()
+    pages = [data[start : start + page_bytes] for start in range(0, len(data), page_bytes)]
+    spoiled = [page if number in roots or number == 1 else b"\xff" * page_bytes for number, page in enumerate(pages, 1)]
+    fill(path, b"".join(spoiled))
+
+
+CALLS: dict[str, Callable[[Store], object]] = {
+    "get": lambda store: store.get(NAME, "r1"),
+    "list": lambda store: store.list(NAME),
+    "history": lambda store: store.history(NAME, "r1"),
+    "stats": lambda store: store.stats(),
+    "info": lambda store: store.info(),
+    "describe": lambda store: store.describe(NAME, "r1"),
+    "rebuild_indexes": lambda store: store.rebuild_indexes(Spoiled),
+    "sync": lambda store: store.sync(rebuild=True),
+    "put": lambda store: store.put(document("r1")),
+}
+
+
 class TestIndex:
     """Whatever becomes of store.db: what stands in the journal is there, and the next call works or says why not."""
 
@@ -121,6 +154,17 @@ class TestIndex:
         with open_store(tmp_path) as again:
             assert again.count(NAME) == 202
             assert_true(again)
+
+    @pytest.mark.parametrize("call", CALLS)
+    def test_every_call_mends_what_it_finds_spoiled(self, tmp_path: Path, call: str) -> None:
+        with open_store(tmp_path) as store:
+            store.create_many([document(f"r{number}", text="x" * 200) for number in range(500)])
+        spoil(tmp_path / ".taskstore" / "store.db")
+        with open_store(tmp_path) as store:
+            CALLS[call](store)
+            assert store.count(NAME) == 500
+            assert_true(store)
+            assert "malformed" in "".join(store.info().notes)
 
     @when
     def test_what_waited_is_saved_where_it_can_be_read(self, tmp_path: Path, when: str) -> None:
