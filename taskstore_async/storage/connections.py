@@ -44,6 +44,7 @@ class Connections:
         read_only: The directory cannot be written, and its index lives in memory.
         closed: Nothing is opened any more.
         in_a_hurry: Nobody is waited for, see `hurrying`.
+        saved: Lines that waited in a write-ahead log that nobody else can read, by collection; see `bring_along`.
     """
 
     def __init__(self, directory: Directory, schedule: FlushSchedule, *, notes: list[str], deadline_s: float) -> None:
@@ -52,6 +53,7 @@ class Connections:
         self.read_only = not directory.writable
         self.closed = False
         self.in_a_hurry = False
+        self.saved: dict[str, list[bytes]] = {}
         self._directory = directory
         self._schedule = schedule
         self._notes = notes
@@ -174,6 +176,24 @@ class Connections:
             lost.close()
         return self._take(opened)
 
+    def bring_along(self, index: Index, *, settle: bool) -> None:
+        """Enter into the outbox of *index* what was saved and is not there; under store.lock.
+
+        Args:
+            index: The one that writes.
+            settle: As for `Syncer.one`.
+        """
+        if not self.saved:
+            return
+        from taskstore_async.storage.build import outbox_of, take_outbox  # noqa: PLC0415 - reason: a command that reads makes no index
+
+        index.catch_up()
+        there = outbox_of(index)
+        missing = {name: [raw for raw in raws if raw not in there.get(name, ())] for name, raws in self.saved.items()}
+        with index.transaction(full=True):
+            take_outbox(index, self._directory, missing, building=False, settle=settle)
+        self.saved = {}
+
     def replace_index(self, reason: str) -> None:
         """Close both, set the index aside, and open a new one that has what the old one had not flushed.
 
@@ -250,11 +270,21 @@ class Connections:
 
     def let_go(self) -> None:
         """Close both, to be opened again by whoever needs them; under store.lock."""
+        if self.index is not None and self.index.memory is not None and self.index.memory.has_log_alone:
+            self._save(self.index)
         for connection in (self.index, self.reader):
             if connection is not None:
                 with suppress(sqlite3.Error):
                     connection.close()
         self.index = self.reader = None
+
+    def _save(self, index: Index) -> None:
+        from taskstore_async.storage.build import outbox_of  # noqa: PLC0415 - reason: a command that reads makes no index
+
+        with suppress(sqlite3.Error):
+            index.catch_up()
+            for name, raws in outbox_of(index).items():
+                self.saved.setdefault(name, []).extend(raws)
 
     def let_all_go(self) -> None:
         """Close the connections of this process, as far as nobody uses them; under store.lock. See `SharedMemory`."""

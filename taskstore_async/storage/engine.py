@@ -280,12 +280,12 @@ class Engine:
     def _current_index(self) -> Index:
         """The connection that writes, opened, or opened again when its file is no longer the one of that name."""
         index = self.connections.index
-        if index is not None:
-            if index.is_current:
-                return index
-            if not index.is_named:
+        if index is None or not index.is_current:
+            if index is not None and not index.is_named:
                 return self._rescue(index)
-        return self.connections.reopen_index()
+            index = self.connections.reopen_index()
+        self.connections.bring_along(index, settle=not self._health.distrusted)
+        return index
 
     def expect_flush(self, session: Session) -> None:
         """Have what waits flushed in time, though nothing was written here: an import has put it back."""

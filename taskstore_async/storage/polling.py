@@ -54,7 +54,7 @@ class Poller:
             return True
         names, _ = moved(engine.reader.collections, engine.directory)
         believed = self._believed(engine, names)
-        if believed or engine.has_marks:
+        if believed or engine.has_marks or engine.connections.saved:
             with engine.session() as session:
                 if believed:
                     waiting = set(names) - set(believed)

@@ -68,7 +68,9 @@ class SharedMemory:
 
     def __init__(self, index: Path) -> None:
         self.path = f"{index}-shm"
+        self._log_path = f"{index}-wal"
         self._file: _File | None = None
+        self._log: _File | None = None
         self.given_up = False
         self._looked_s = -math.inf
         self._looked_lost = False
@@ -95,14 +97,21 @@ class SharedMemory:
                     del self._known[file]
 
     def look(self) -> None:
-        """Learn which file it is. Called when a connection has read something, and so has it open."""
+        """Learn which file it is, and the log's. Called when a connection has read something, and so has it open."""
         if self._file is None:
             self._file = file_of(self.path)
+        if self._log is None:
+            self._log = file_of(self._log_path)
 
     @property
     def is_lost(self) -> bool:
         """Whether the name is that of another file by now, or of none: others do not see what is written here."""
         return self._file is not None and file_of(self.path) != self._file
+
+    @property
+    def has_log_alone(self) -> bool:
+        """Whether it is lost and the write-ahead log too: what stands there, these connections alone can read."""
+        return self.is_lost and self._log is not None and file_of(self._log_path) != self._log
 
     @property
     def is_whole(self) -> bool:

@@ -13,8 +13,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from anyio import fail_after, sleep
 
-from taskstore_async import StateManager, Store
+from taskstore_async import StateManager, Store, SyncConfig
 from taskstore_async.errors import WriteFailedError
 from taskstore_async.storage.polling import Poller
 from tests.conftest import REPOSITORY
@@ -22,7 +23,7 @@ from tests.faults import shim
 from tests.faults.recovery import KINDS, Heard, balloon, deleted, driven, moved_away
 from tests.faults.test_matrix import mounted
 from tests.processes.child import Child
-from tests.storage.workshop import NAME, document
+from tests.storage.workshop import MANUAL, NAME, assert_true, document, journal_of, lines_in, open_store
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -115,6 +116,75 @@ class TestSharedMemory:
             store.put(document("after"))
             assert idle.get(NAME, "after") is not None
             assert idle.get(NAME, "refused") is None
+
+
+class TestLogAndSharedMemory:
+    """What waits to be flushed in a write-ahead log that was deleted is not lost while a handle has it open."""
+
+    @pytest.mark.parametrize("before", [True, False])
+    def test_with_another_process_that_opened_it_before_or_after(self, tmp_path: Path, *, before: bool) -> None:
+        with open_store(tmp_path) as store:
+            for number in range(20):
+                store.put(document(f"r{number}"))
+            if not before:
+                unlink_beside_the_index(tmp_path)
+                store.put(document("after"))
+            with Child("hold", store=tmp_path, count=1) as other:
+                other.hear_of("made")
+                if before:
+                    unlink_beside_the_index(tmp_path)
+                    store.put(document("after"))
+                other.tell("make", count=5)
+                other.hear_of("made")
+                assert_true(store)
+                assert store.count(NAME) == 21
+                assert store.count("notes") == 6
+                other.finish()
+            store.flush()
+            wanted = ["after", *(f"r{number}" for number in range(20))]
+            assert sorted(json.loads(raw)["id"] for raw in lines_in(tmp_path)) == sorted(wanted)
+            assert_true(store)
+
+    def test_what_is_there_twice_is_flushed_once(self, tmp_path: Path) -> None:
+        with open_store(tmp_path) as store:
+            store.put(document("flushed"))
+            store.flush()
+            store.put(document("waits"))
+            unlink_beside_the_index(tmp_path)
+            store.put(document("after"))
+            store.flush()
+            assert [json.loads(raw)["id"] for raw in lines_in(tmp_path)] == ["flushed", "waits", "after"]
+            assert_true(store)
+
+    @pytest.mark.anyio
+    async def test_deleted_under_a_manager_that_nobody_asks(self, tmp_path: Path) -> None:
+        quiet = SyncConfig(debounce_ms=300, max_delay_ms=300)
+        async with StateManager.open(tmp_path, sync=quiet) as manager:
+            await manager.put(document("waits"))
+            unlink_beside_the_index(tmp_path)
+            with fail_after(60):
+                while not journal_of(tmp_path).exists() or not lines_in(tmp_path):  # noqa: ASYNC110 - reason: files tell nobody
+                    await sleep(0.01)
+            assert await manager.get(NAME, "waits") is not None
+            assert (await manager.check()).ok
+
+    @pytest.mark.anyio
+    async def test_it_does_not_stay_in_memory(self, tmp_path: Path) -> None:
+        async with StateManager.open(tmp_path, sync=MANUAL) as manager:
+            await manager.put(document("waits"))
+            unlink_beside_the_index(tmp_path)
+            with fail_after(60):
+                while not (tmp_path / ".taskstore" / "store.db-wal").exists():  # noqa: ASYNC110 - reason: files tell nobody
+                    await sleep(0.01)
+            await manager._worker.run(Poller())
+            with Store.open(tmp_path, create=False) as other:
+                assert other.get(NAME, "waits") is not None
+
+
+def unlink_beside_the_index(root: Path) -> None:
+    """What somebody does who takes them for leftovers."""
+    for suffix in ("-wal", "-shm"):
+        (root / ".taskstore" / f"store.db{suffix}").unlink()
 
 
 def told(case: str, backend: str, folder: str, **more: Any) -> Iterator[dict[str, Any]]:  # noqa: ANN401 - reason: Popen's
