@@ -52,16 +52,13 @@ from taskstore_async.storage.rows import found_lines
 if TYPE_CHECKING:
     from collections.abc import Generator, Mapping, Sequence
 
-    from taskstore_async.core.declaration import Declaration
     from taskstore_async.core.fold import Folded
     from taskstore_async.core.line import Line
     from taskstore_async.core.record import Document, Record
     from taskstore_async.core.write import Draft
     from taskstore_async.storage.catalogue import Collection
-    from taskstore_async.storage.directory import Directory
-    from taskstore_async.storage.index import Index
+    from taskstore_async.storage.engine import Engine, Session
     from taskstore_async.storage.ops import Answer, Op
-    from taskstore_async.storage.sync import Syncer
 
 __all__ = ["Application"]
 
@@ -71,15 +68,7 @@ _WORTH_A_QUERY: Final = 4  #: ids that are asked for together rather than one by
 
 
 class Application(RecordWriter):
-    """Applies ops inside the caller's transaction of *index*.
-
-    Args:
-        index: Where the rows and the log are.
-        directory: The store.
-        syncer: Looks at the file of a collection that is new to the index.
-        coalesce: A pending version that is replaced before it was flushed needs no line of its own.
-        append_all: Versions of this very transaction need one all the same.
-        wanted: What the record types in use declare, by collection; added to the store's when they are first written.
+    """Applies ops inside the caller's transaction of *session*; arguments as for `Declaring`.
 
     Attributes:
         lines: The lines of the transaction by collection, oldest first, as they must be appended.
@@ -87,17 +76,8 @@ class Application(RecordWriter):
         contents: As for `RecordWriter`.
     """
 
-    def __init__(
-        self,
-        index: Index,
-        directory: Directory,
-        syncer: Syncer,
-        *,
-        coalesce: bool,
-        append_all: bool,
-        wanted: Mapping[str, Declaration],
-    ) -> None:
-        super().__init__(index, directory, syncer, coalesce=coalesce, append_all=append_all, wanted=wanted)
+    def __init__(self, engine: Engine, session: Session, *, append_all: bool) -> None:
+        super().__init__(engine, session, append_all=append_all)
         self._holding: Collection | None = None  #: new rows of it are held back
         self._unwritten: dict[str, Row | None] = {}  #: its rows read ahead: who is None may be held back
         self._held: list[tuple[str, bytes]] = []  #: its new rows that are not written yet

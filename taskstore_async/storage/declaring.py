@@ -15,47 +15,30 @@ from taskstore_async.storage.ops import Applied, Declare
 from taskstore_async.storage.row_writer import RowWriter
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from taskstore_async.core.declaration import Declaration
     from taskstore_async.core.record import Registry
     from taskstore_async.core.schedule import Durability
     from taskstore_async.storage.catalogue import Collection
-    from taskstore_async.storage.directory import Directory
-    from taskstore_async.storage.engine import Engine
-    from taskstore_async.storage.index import Index
+    from taskstore_async.storage.engine import Engine, Session
     from taskstore_async.storage.ops import Op
-    from taskstore_async.storage.sync import Syncer
 
 __all__ = ["Declaring", "declare"]
 
 
 class Declaring(RowWriter):
-    """Opens collections to writing inside the caller's transaction of *index*.
+    """Opens collections to writing inside the caller's transaction of *session*.
 
     Args:
-        index: Where the rows and the log are.
-        directory: The store.
-        syncer: Looks at the file of a collection that is new to the index.
-        coalesce: As for `RowWriter`.
+        engine: What its record types in use declare is added to the store's declarations at their first write.
+        session: Its index has the rows and the log; its syncer looks at the file of a collection that is new there.
         append_all: As for `RowWriter`.
-        wanted: What the record types in use declare, by collection; added to the store's when they are first written.
     """
 
-    def __init__(
-        self,
-        index: Index,
-        directory: Directory,
-        syncer: Syncer,
-        *,
-        coalesce: bool,
-        append_all: bool,
-        wanted: Mapping[str, Declaration],
-    ) -> None:
-        super().__init__(index, coalesce=coalesce, append_all=append_all)
-        self._directory = directory
-        self._syncer = syncer
-        self._wanted = wanted
+    def __init__(self, engine: Engine, session: Session, *, append_all: bool) -> None:
+        super().__init__(session.index, coalesce=engine.config.coalesce, append_all=append_all)
+        self._directory = session.directory
+        self._syncer = session.syncer
+        self._wanted = engine.wanted
 
     def declare(self, wanted: Declaration, *, exactly: bool = False) -> None:
         """Add to a declaration, in the journal of the declarations and in the layout of the row table.

@@ -595,14 +595,7 @@ class Engine:
 
     def application(self, session: Session, *, append_all: bool) -> Application:
         """What applies ops in a transaction of *session*; see `Application`."""
-        return Application(
-            session.index,
-            self.directory,
-            session.syncer,
-            coalesce=self.config.coalesce,
-            append_all=append_all,
-            wanted=self.wanted,
-        )
+        return Application(self, session, append_all=append_all)
 
     def is_stale(self) -> bool:
         """Whether a file is not what the index knows. Changes nothing and takes no lock."""

@@ -16,14 +16,9 @@ from taskstore_async.storage.leases import Leases
 from taskstore_async.storage.rules import Rules
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from taskstore_async.core.declaration import Declaration
     from taskstore_async.storage.catalogue import Collection
-    from taskstore_async.storage.directory import Directory
-    from taskstore_async.storage.index import Index
+    from taskstore_async.storage.engine import Engine, Session
     from taskstore_async.storage.row_writer import Row
-    from taskstore_async.storage.sync import Syncer
 
 __all__ = ["RecordWriter"]
 
@@ -31,26 +26,17 @@ _NULL: Final = msgspec.Raw(b"null")
 
 
 class RecordWriter(Declaring):
-    """Writes and deletes records inside the caller's transaction of *index*; arguments as for `Declaring`.
+    """Writes and deletes records inside the caller's transaction of *session*; arguments as for `Declaring`.
 
     Attributes:
         contents: The files of long texts that it writes, and those that deletions leave to nobody.
     """
 
-    def __init__(
-        self,
-        index: Index,
-        directory: Directory,
-        syncer: Syncer,
-        *,
-        coalesce: bool,
-        append_all: bool,
-        wanted: Mapping[str, Declaration],
-    ) -> None:
-        super().__init__(index, directory, syncer, coalesce=coalesce, append_all=append_all, wanted=wanted)
-        self.contents = Contents(index.db, directory.path)
-        self._leases = Leases(index.db, self._clock_ms)
-        self._rules = Rules(index)
+    def __init__(self, engine: Engine, session: Session, *, append_all: bool) -> None:
+        super().__init__(engine, session, append_all=append_all)
+        self.contents = Contents(self._db, session.directory.path)
+        self._leases = Leases(self._db, self._clock_ms)
+        self._rules = Rules(self._index)
 
     def _write_line(
         self,
