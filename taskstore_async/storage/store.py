@@ -24,7 +24,6 @@ from taskstore_async.errors import (
     UnreadableRecordError,
 )
 from taskstore_async.storage import inspection
-from taskstore_async.storage.ask import ask
 from taskstore_async.storage.claims import claim_op, draft_of_modified, renew_op
 from taskstore_async.storage.compact import GRACE_MS, compact
 from taskstore_async.storage.content import content_op, read_content
@@ -45,7 +44,6 @@ from taskstore_async.storage.ops import (
     Stored,
     Update,
 )
-from taskstore_async.storage.rehearsal import rehearse, rehearse_delete
 from taskstore_async.storage.reports import Listing, Unreadable, Version
 from taskstore_async.storage.rows import Found, values_of
 
@@ -355,6 +353,8 @@ class Store:
             QueryTimeoutError: It took longer than *timeout_s* seconds.
             LimitExceededError: It found too much.
         """
+        from taskstore_async.storage.ask import ask  # noqa: PLC0415 - reason: as in temporary
+
         answer = ask(self._engine, sql, parameters, timeout_s=timeout_s)
         self._flush_if_due(waiting=False)
         return answer
@@ -519,6 +519,8 @@ class Store:
         Raises:
             NotFoundError, ReferencedError: As for `delete`.
         """
+        from taskstore_async.storage.rehearsal import rehearse_delete  # noqa: PLC0415 - reason: as in temporary
+
         return rehearse_delete(self._engine, self._known(target)[0], record_ids)
 
     def rehearse(self, fill: Callable[[BatchWriter], None]) -> builtins.list[Rehearsed]:
@@ -531,6 +533,7 @@ class Store:
             TaskStoreError: What the batch would end with.
         """
         from taskstore_async.storage.batch import BatchWriter  # noqa: PLC0415 - reason: a command that reads has none
+        from taskstore_async.storage.rehearsal import rehearse  # noqa: PLC0415 - reason: as in temporary
 
         writer = BatchWriter(self._draft)
         fill(writer)
