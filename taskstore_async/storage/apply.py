@@ -57,8 +57,9 @@ if TYPE_CHECKING:
     from taskstore_async.core.record import Document, Record
     from taskstore_async.core.write import Draft
     from taskstore_async.storage.catalogue import Collection
-    from taskstore_async.storage.engine import Engine, Session
+    from taskstore_async.storage.engine import Engine
     from taskstore_async.storage.ops import Answer, Op
+    from taskstore_async.storage.sessions import Session
 
 __all__ = ["Application"]
 

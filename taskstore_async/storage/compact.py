@@ -22,7 +22,8 @@ from taskstore_async.storage.transact import transaction
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from taskstore_async.storage.engine import Engine, Session
+    from taskstore_async.storage.engine import Engine
+    from taskstore_async.storage.sessions import Session
 
 __all__ = ["GRACE_MS", "compact"]
 

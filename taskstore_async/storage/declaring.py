@@ -19,8 +19,9 @@ if TYPE_CHECKING:
     from taskstore_async.core.record import Registry
     from taskstore_async.core.schedule import Durability
     from taskstore_async.storage.catalogue import Collection
-    from taskstore_async.storage.engine import Engine, Session
+    from taskstore_async.storage.engine import Engine
     from taskstore_async.storage.ops import Op
+    from taskstore_async.storage.sessions import Session
 
 __all__ = ["Declaring", "declare"]
 

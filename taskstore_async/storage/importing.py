@@ -24,7 +24,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from taskstore_async.storage.catalogue import Collection
-    from taskstore_async.storage.engine import Engine, Session
+    from taskstore_async.storage.engine import Engine
+    from taskstore_async.storage.sessions import Session
 
 __all__ = ["OnConflict", "import_files"]
 

@@ -17,8 +17,9 @@ from taskstore_async.storage.rules import Rules
 
 if TYPE_CHECKING:
     from taskstore_async.storage.catalogue import Collection
-    from taskstore_async.storage.engine import Engine, Session
+    from taskstore_async.storage.engine import Engine
     from taskstore_async.storage.row_writer import Row
+    from taskstore_async.storage.sessions import Session
 
 __all__ = ["RecordWriter"]
 

@@ -13,7 +13,8 @@ from taskstore_async.storage.index import CommitError
 if TYPE_CHECKING:
     from collections.abc import Generator
 
-    from taskstore_async.storage.engine import Engine, Session
+    from taskstore_async.storage.engine import Engine
+    from taskstore_async.storage.sessions import Session
 
 __all__ = ["rehearsal", "transaction"]
 

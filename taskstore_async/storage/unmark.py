@@ -15,7 +15,8 @@ from taskstore_async.storage.transact import transaction
 if TYPE_CHECKING:
     from collections.abc import Collection
 
-    from taskstore_async.storage.engine import Engine, Session
+    from taskstore_async.storage.engine import Engine
+    from taskstore_async.storage.sessions import Session
 
 __all__ = ["markers_of", "unmark"]
 

@@ -197,7 +197,7 @@ PLANTED: Final = (
     ),
     Planted(
         "writing without store.lock",
-        "storage/engine.py",
+        "storage/sessions.py",
         (
             (
                 "        with connections.hold():\n            failpoints",

@@ -15,10 +15,10 @@ from taskstore_async.core.record import Document
 from taskstore_async.core.schedule import SyncConfig
 from taskstore_async.core.stamp import MAX_STAMP_MS
 from taskstore_async.errors import StoreClosedError, StoreLockedError, TaskStoreError
-from taskstore_async.storage import engine as engine_module
 from taskstore_async.storage import index as index_module
-from taskstore_async.storage import log
+from taskstore_async.storage import log, sessions
 from taskstore_async.storage.clock import process_clock
+from taskstore_async.storage.engine import Engine
 from taskstore_async.storage.lock import StoreLock
 from taskstore_async.storage.store import Store
 from tests.storage.samples import Plan
@@ -45,7 +45,7 @@ JOURNAL = Durability.JOURNAL
 @pytest.fixture
 def busy(monkeypatch: pytest.MonkeyPatch) -> None:
     """Handles that never count as idle keep their marks for the next transaction."""
-    monkeypatch.setattr(engine_module, "_IDLE_S", float("inf"))
+    monkeypatch.setattr(sessions, "_IDLE_S", float("inf"))
 
 
 @pytest.fixture
@@ -74,7 +74,7 @@ class TestMarks:
             assert_true(store)
 
     def test_a_handle_that_was_idle_writes_it_at_once(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(engine_module, "_IDLE_S", -1.0)
+        monkeypatch.setattr(sessions, "_IDLE_S", -1.0)
         with open_store(tmp_path) as store:
             store.put(document("a"), durability=JOURNAL)
             assert not has_marks(store)
@@ -389,7 +389,7 @@ class TestLife:
         def fail(*_: object, **__: object) -> None:
             raise TaskStoreError("no")
 
-        monkeypatch.setattr(engine_module.Engine, "_open", fail)
+        monkeypatch.setattr(Engine, "_open", fail)
         with pytest.raises(TaskStoreError):
             open_store(tmp_path)
 
