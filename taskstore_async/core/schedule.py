@@ -1,4 +1,4 @@
-"""When what was acknowledged is written to the journal: plain values, no clock."""
+"""When what was acknowledged is written to the journal, and how long it stays there: plain values, no clock."""
 
 from __future__ import annotations
 
@@ -8,7 +8,9 @@ from typing import Final
 
 import msgspec
 
-__all__ = ["Durability", "FlushSchedule", "SyncConfig"]
+__all__ = ["GRACE_MS", "Durability", "FlushSchedule", "SyncConfig"]
+
+GRACE_MS: Final = 30 * 24 * 3_600_000  #: so long a tombstone stays, for branches that have not seen it
 
 
 class Durability(StrEnum):

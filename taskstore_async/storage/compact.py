@@ -11,6 +11,7 @@ from taskstore_async.core.codec import join_fields, split_fields
 from taskstore_async.core.fold import effective, wins
 from taskstore_async.core.line import BadLine, Line
 from taskstore_async.core.line_reader import LineReader
+from taskstore_async.core.schedule import GRACE_MS
 from taskstore_async.core.stamp import NS_PER_MS
 from taskstore_async.errors import FlushError
 from taskstore_async.storage import journal
@@ -27,7 +28,6 @@ if TYPE_CHECKING:
 
 __all__ = ["GRACE_MS", "compact"]
 
-GRACE_MS: Final = 30 * 24 * 3_600_000  #: so long a tombstone stays, for branches that have not seen it
 _BEYOND: Final = 1_024  #: carriage returns that a line may end in
 
 
