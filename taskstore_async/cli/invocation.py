@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Concatenate, Final, ParamSpec
 
 import msgspec
 import typer
-from typer.core import TyperGroup
+from typer.core import TyperCommand, TyperGroup
 
 from taskstore_async.cli.errors import ExitCode, UsageError, errors_as_exit_codes
 from taskstore_async.cli.finding import Place, find_store
@@ -81,6 +81,14 @@ class Commands(TyperGroup):
             if offered:
                 with formatter.section(title):
                     formatter.write_dl([(f"{name:{wide}}", one.get_short_help_str(_WHOLE)) for name, one in offered])
+
+
+class Command(TyperCommand):
+    """A command whose usage says nothing of hidden arguments."""
+
+    def collect_usage_pieces(self, ctx: Any) -> list[str]:  # noqa: ANN401 - reason: as above
+        """What stands behind the name; typer writes an argument without a name of its own as []."""
+        return [piece for piece in super().collect_usage_pieces(ctx) if piece != "[]"]
 
 
 app: Final = typer.Typer(
@@ -189,7 +197,7 @@ def _add(name: str, function: Callable[..., None]) -> None:
     parameters = [*own, *_shared()]
     wrapper.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]  # reason: what inspect reads first
     wrapper.__annotations__ = {one.name: one.annotation for one in parameters}
-    app.command(name, help=inspect.getdoc(function))(wrapper)
+    app.command(name, cls=Command, help=inspect.getdoc(function))(wrapper)
 
 
 def _shared() -> Iterator[inspect.Parameter]:

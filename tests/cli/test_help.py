@@ -54,6 +54,7 @@ class TestHelp:
         result = tstore(name, "--help")
         assert (result.code, result.err) == (0, "")
         assert f"Usage: tstore {name}" in result.out
+        assert "[]" not in result.out.partition("\n\n")[0]
 
     def test_without_words_the_program_explains_itself(self, tstore: Callable[..., Result]) -> None:
         assert tstore() == tstore("--help") == tstore("-h")
