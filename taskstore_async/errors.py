@@ -484,8 +484,8 @@ class StoreBrokenError(TaskStoreError):
 
     def __init__(self, path: str, reason: str) -> None:
         super().__init__(
-            f"writing to {path} is stopped after {reason}; it is tried again by itself, or at once with: "
-            f"tstore doctor --fix"
+            f"writing to {path} is stopped after {reason}; it is tried again by itself, within ten seconds, and at "
+            f"once by a handle that is opened anew"
         )
         self.path = path
         self.reason = reason

@@ -216,7 +216,7 @@ class Run:
         if self.store is None:
             self.reopen()
         assert self.store is not None
-        self.store._engine.mend()  # as doctor does; by itself it would wait a moment
+        self.store._engine.mend()  # by itself it would wait a moment
         self.store.put(Document("plans", {"id": "end", "n": 0}), durability=Durability.JOURNAL)
         self.store.flush()
         self.look(self.store)

@@ -286,6 +286,21 @@ class TestFailedFsync:
         assert not broken(store)
         assert_true(store)
 
+    def test_a_handle_that_is_opened_anew_does_not_wait(
+        self, store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        fsync = failing(monkeypatch, "fsync")
+        store.put(document("a"))
+        for _ in range(3):
+            with pytest.raises(StoreBrokenError):
+                store.flush()
+        fsync.on = False
+        with pytest.raises(StoreBrokenError, match="opened anew"):
+            store.put(document("b"))
+        with open_store(tmp_path) as anew:
+            anew.put(document("b"), durability=Durability.JOURNAL)
+        assert broken(store)
+
     def test_it_is_found_among_other_failures(self, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
         store.put(document("a"))
         store.put(Document("zoo", {"id": "a"}))
