@@ -117,7 +117,7 @@ def recommend(trials: Sequence[Trial], *, max_lag_ms: float) -> Recommendation:
     )
     reasons = [
         keeps,
-        f"a thousand writes become {_lines(chosen):.0f} lines; with the longest wait that was tried, {least_lines:.0f}",
+        f"a thousand writes become {_lines(chosen):.0f} lines; the fewest of all that was tried: {least_lines:.0f}",
         f"a store.db that somebody deletes would cost {max(one.lost_max for one in chosen)} writes at the worst moment",
         why,
     ]
