@@ -16,7 +16,9 @@ from taskstore_async.cli.text import human_bytes, human_count
 @command("backup")
 def backup(
     tstore: Invocation,
-    destination: Annotated[Path, typer.Argument(metavar="DEST", help="A directory that is not there yet.")],
+    destination: Annotated[
+        Path, typer.Argument(metavar="DEST", help="A directory that is not there yet, or is empty.")
+    ],
     *,
     dry_run: DryRun = False,
 ) -> None:

@@ -20,7 +20,8 @@ def install_hooks(tstore: Invocation, *, dry_run: DryRun = False) -> None:
     """Set git up for the store, in this clone: the merge driver, and hooks that keep records and commits in step.
 
     The hooks are a few marked lines at the top of pre-commit, post-merge, post-checkout, post-rewrite and pre-push.
-    What stands there stays; a hook that is not ours to change is named, with the line to add.
+    What stands there stays; a hook that is not ours to change is named, with the line to add, and none is written into
+    a directory that core.hooksPath names.
 
     Example: tstore install-hooks --dry-run
     """
