@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import csv
-import errno
 import io
 import json
 import os
-import pty
 import re
 import subprocess
 import sys
@@ -19,6 +17,7 @@ from taskstore_async.cli.text import width_of
 from taskstore_async.core.record import Document
 from taskstore_async.records.tasks import Prd
 from taskstore_async.storage.store import Store
+from tests.cli.terminal import shown_by
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -110,28 +109,10 @@ def on_one_terminal(folder: Path, commands: list[list[str]]) -> list[tuple[int, 
         "    code = main(words)\n"
         "    print(f'<<<{code}>>>', flush=True)\n"
     )
-    ours, theirs = pty.openpty()
     environment = {**os.environ, "NO_COLOR": "1", "PYTHONPATH": os.pathsep.join(sys.path), "COLUMNS": "200"}
-    process = subprocess.Popen(
-        [sys.executable, "-c", code, json.dumps(commands)],
-        stdin=subprocess.DEVNULL,
-        stdout=theirs,
-        stderr=theirs,
-        cwd=folder,
-        env=environment,
-    )
-    os.close(theirs)
-    shown = b""
-    try:
-        while data := os.read(ours, 65_536):
-            shown += data
-    except OSError as error:  # how Linux says that the other end has gone
-        if error.errno != errno.EIO:
-            raise
-    finally:
-        os.close(ours)
-    assert process.wait() == 0, shown.decode()
-    pieces = re.split(r"<<<(\d+)>>>\n", shown.decode().replace("\r\n", "\n"))
+    ended, shown = shown_by([sys.executable, "-c", code, json.dumps(commands)], folder, environment, columns=200)
+    assert ended == 0, shown
+    pieces = re.split(r"<<<(\d+)>>>\n", shown)
     return [(int(number), text) for text, number in zip(pieces[::2], pieces[1::2], strict=False)]
 
 

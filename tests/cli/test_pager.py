@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import errno
 import os
-import pty
 import subprocess
 import sys
 from typing import TYPE_CHECKING
@@ -13,6 +11,7 @@ import pytest
 
 from taskstore_async.cli import main
 from taskstore_async.cli.pager import pager_of
+from tests.cli.terminal import shown_by
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -22,26 +21,8 @@ MARK = "sed s/^/PAGED:/"
 
 def shown_to_a_person(folder: Path, *words: str, **environment: str) -> tuple[int, str]:
     """What the program shows on a terminal where somebody can turn pages, 24 lines high."""
-    ours, theirs = pty.openpty()
-    process = subprocess.Popen(
-        [sys.executable, "-m", "taskstore_async", *words],
-        stdin=theirs,
-        stdout=theirs,
-        stderr=theirs,
-        cwd=folder,
-        env={**os.environ, "LINES": "24", "COLUMNS": "80", **environment},
-    )
-    os.close(theirs)
-    shown = b""
-    try:
-        while data := os.read(ours, 65_536):
-            shown += data
-    except OSError as error:  # how Linux says that the other end has gone
-        if error.errno != errno.EIO:
-            raise
-    finally:
-        os.close(ours)
-    return process.wait(), shown.decode().replace("\r\n", "\n")
+    command = [sys.executable, "-m", "taskstore_async", *words]
+    return shown_by(command, folder, {**os.environ, "LINES": "24", "COLUMNS": "80", **environment}, typing=True)
 
 
 @pytest.fixture

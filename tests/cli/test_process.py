@@ -2,15 +2,10 @@
 
 from __future__ import annotations
 
-import errno
-import fcntl
 import json
 import os
-import pty
-import struct
 import subprocess
 import sys
-import termios
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,6 +15,7 @@ from taskstore_async import __version__
 from taskstore_async.cli import main
 from taskstore_async.cli.text import width_of
 from taskstore_async.storage.store import Store
+from tests.cli.terminal import shown_by
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -32,23 +28,8 @@ UNWANTED = {"aiosqlite", "anyio", "asyncio", "importlib.metadata", "portalocker"
 
 def on_a_terminal(folder: Path, *words: str, columns: int = 80) -> tuple[int, str]:
     """Run the program on a terminal of its own; returns its exit code and what was shown there."""
-    ours, theirs = pty.openpty()
-    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
     environment = {name: value for name, value in os.environ.items() if name not in {"COLUMNS", "TSTORE_DIR"}}
-    process = subprocess.Popen(
-        [*PROGRAM, *words], stdin=subprocess.DEVNULL, stdout=theirs, stderr=theirs, cwd=folder, env=environment
-    )
-    os.close(theirs)
-    shown = b""
-    try:
-        while data := os.read(ours, 65_536):
-            shown += data
-    except OSError as error:  # how Linux says that the other end has gone
-        if error.errno != errno.EIO:
-            raise
-    finally:
-        os.close(ours)
-    return process.wait(), shown.decode().replace("\r\n", "\n")
+    return shown_by([*PROGRAM, *words], folder, environment, columns=columns)
 
 
 class TestImports:

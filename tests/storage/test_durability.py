@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
@@ -15,6 +15,8 @@ from taskstore_async.errors import CollectionClosedError, TaskStoreError, WriteU
 from tests.storage.workshop import Durability, assert_true, document, journal_of, line, naive, open_store, outbox, rows
 
 if TYPE_CHECKING:
+    from collections.abc import Generator
+
     from taskstore_async.storage.store import Store
 
 IDS = ("a", "b", "c")
@@ -130,38 +132,41 @@ class Played:
                 store._engine.abandon()
 
 
+@contextmanager
+def playing(folder: Path) -> Generator[Played]:
+    """Handles on a new store in *folder*, which is left as a killed process leaves it."""
+    with open_store(folder):
+        pass
+    played = Played(folder)
+    try:
+        yield played
+    finally:
+        played.end()
+
+
 class TestIndexIsTheFold:
     """Whatever happens to the files, the next sync makes the index fold(file + outbox), and a rebuild is the same."""
 
     @given(done=steps)
     @settings(max_examples=60)
     def test_after_any_history(self, done: list[Step]) -> None:
-        with tempfile.TemporaryDirectory() as name:
-            played = Played(Path(name))
-            with open_store(played.folder):
-                pass
-            try:
-                for step in done:
-                    played.play(step)
-                store = played.store
-                played.play(("sync", None))
-                if not any(found.closed for found in store._engine.reader.collections.values()):
-                    assert_true(store)
-                    before = rows(store)
-                    played.play(("rebuild", None))
-                    assert_true(store)
-                    assert rows(store) == before
-            finally:
-                played.end()
+        with tempfile.TemporaryDirectory() as name, playing(Path(name)) as played:
+            for step in done:
+                played.play(step)
+            store = played.store
+            played.play(("sync", None))
+            if not any(found.closed for found in store._engine.reader.collections.values()):
+                assert_true(store)
+                before = rows(store)
+                played.play(("rebuild", None))
+                assert_true(store)
+                assert rows(store) == before
 
     @given(done=steps)
     @settings(max_examples=60)
     def test_a_new_index_says_the_same(self, done: list[Step]) -> None:
         with tempfile.TemporaryDirectory() as name:
-            played = Played(Path(name))
-            with open_store(played.folder):
-                pass
-            try:
+            with playing(Path(name)) as played:
                 for step in done:
                     played.play(step)
                 try:
@@ -172,8 +177,6 @@ class TestIndexIsTheFold:
                     return
                 assert outbox(played.store) == []
                 expected = rows(played.store)
-            finally:
-                played.end()
             for path in played.path.parent.glob("store.db*"):
                 path.unlink()
             with open_store(played.folder) as store:
@@ -190,34 +193,28 @@ class TestNothingAcknowledgedIsLost:
     @given(done=steps)
     @settings(max_examples=60)
     def test_after_any_history(self, done: list[Step]) -> None:
-        with tempfile.TemporaryDirectory() as name:
-            played = Played(Path(name))
-            with open_store(played.folder):
-                pass
-            try:
-                latest: dict[str, bytes] = {}
-                for step in done:
-                    if step[0] in {"replace", "truncate", "unlink", "append"}:
-                        played.play(step)
-                        # What stood in the file was theirs to take; what had not been flushed was not.
-                        latest = {raw_id: raw for raw_id, raw in latest.items() if raw in outbox(played.store)}
+        with tempfile.TemporaryDirectory() as name, playing(Path(name)) as played:
+            latest: dict[str, bytes] = {}
+            for step in done:
+                if step[0] in {"replace", "truncate", "unlink", "append"}:
+                    played.play(step)
+                    # What stood in the file was theirs to take; what had not been flushed was not.
+                    latest = {raw_id: raw for raw_id, raw in latest.items() if raw in outbox(played.store)}
+                    continue
+                if step[0] == "put":
+                    key, number, durability = step[1]  # type: ignore[misc]
+                    try:
+                        stored = played.store.put(document(key, value=number), durability=durability)  # type: ignore[has-type]
+                    except TaskStoreError:
                         continue
-                    if step[0] == "put":
-                        key, number, durability = step[1]  # type: ignore[misc]
-                        try:
-                            stored = played.store.put(document(key, value=number), durability=durability)  # type: ignore[has-type]
-                        except TaskStoreError:
-                            continue
-                        raw = played.store.line("plans", stored.id)
-                        assert raw is not None
-                        latest[stored.id] = raw
-                    elif step[0] == "delete":
-                        latest.pop(step[1][0], None)  # type: ignore[index]
-                        played.play(step)
-                    else:
-                        played.play(step)
-                    held = outbox(played.store)
-                    held += played.path.read_bytes().splitlines() if played.path.exists() else []
-                    assert [raw for raw in latest.values() if raw not in held] == []
-            finally:
-                played.end()
+                    raw = played.store.line("plans", stored.id)
+                    assert raw is not None
+                    latest[stored.id] = raw
+                elif step[0] == "delete":
+                    latest.pop(step[1][0], None)  # type: ignore[index]
+                    played.play(step)
+                else:
+                    played.play(step)
+                held = outbox(played.store)
+                held += played.path.read_bytes().splitlines() if played.path.exists() else []
+                assert [raw for raw in latest.values() if raw not in held] == []
