@@ -45,7 +45,7 @@ class SyncConfig(msgspec.Struct, frozen=True, kw_only=True):
         debounce_ms: Milliseconds without a write after which a flush is due. >= 0.
         max_delay_ms: Milliseconds a write may wait, quiet or not. >= *debounce_ms*.
         max_pending: Writes that may wait, however recent. > 0.
-        auto_export: Flush when it is due. False: only ``flush()``, leaving and a git hook export.
+        auto_export: Flush when it is due. False: ``flush()``, ``sync()``, leaving, a git hook and other handles do.
         coalesce: Versions of one record that meet in a flush become one line. False: a line for every version.
 
     Raises:
