@@ -224,8 +224,9 @@ def export(
 ) -> None:
     """Write a collection out: JSONL and JSON with the stored bytes, CSV safe to open in a spreadsheet.
 
-    Without COLL all collections, with -o DIRECTORY/ a file each, else as one JSON document, which is what export-json
-    prints. import takes all of it back; CSV says less than JSON: an empty text is no field any more.
+    Without COLL all collections: with -o DIRECTORY/ a file each, with --format json one document, which is what
+    export-json prints. A store's only collection need not be named. import takes all of it back; CSV says less than
+    JSON: an empty text is no field any more.
 
     Example: tstore export issues --format csv -o issues.csv
     """

@@ -30,7 +30,8 @@ writes them; several agents may do so at once, and nothing that it has acknowled
 - `--json` prints one JSON value on stdout; a failure is one line of JSON on stderr, with a `code` that stays the same.
 - Exit codes: 0 ok, 1 failed, 2 usage, 3 not found, 4 no store, 5 conflict, 6 a check found problems, 7 locked.
 - Do not edit `.taskstore/*.jsonl` when a command can do it. After an edit by hand, or by git: `tstore sync`.
-- Commit `.taskstore/` with the work that it describes. `store.db` is not committed, and can be deleted at any time.
+- Commit `.taskstore/` with the work that it describes. `store.db` is not committed, and can be deleted after
+  `tstore flush`.
 - After a merge: `tstore conflicts`. When in doubt: `tstore doctor`, which says what to do.
 - `delete`, `import`, `compact`, `restore` and `clean` have `--dry-run`: see what would happen first.
 """
