@@ -157,3 +157,12 @@ def file_of(path: Path | str) -> _File | None:
     except FileNotFoundError:
         return None
     return status.st_dev, status.st_ino
+
+
+def _after_fork_in_child() -> None:
+    """Forget who held the mutex: a thread that is gone. What is open stays known, for SQLite keeps it open here too."""
+    SharedMemory._mutex = threading.RLock()  # noqa: SLF001 - reason: this module's own
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork_in_child)

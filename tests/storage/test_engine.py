@@ -347,6 +347,61 @@ class TestLife:
         with open_store(tmp_path) as store:
             assert set(rows(store)) == {"a", "b"}
 
+    @pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork")
+    def test_a_child_opens_the_store_though_a_thread_was_opening_it(self, tmp_path: Path) -> None:
+        program = f"""
+            import os, signal, threading
+            from taskstore_async.core.record import Document
+            from taskstore_async.storage.shared_memory import SharedMemory
+            from taskstore_async.storage.store import Store
+            Store.open({str(tmp_path)!r}).close()
+            held = threading.Event()
+            def hold():
+                with SharedMemory._mutex:
+                    held.set()
+                    threading.Event().wait()
+            threading.Thread(target=hold, daemon=True).start()
+            held.wait()
+            child = os.fork()
+            if child == 0:
+                signal.alarm(10)
+                store = Store.open({str(tmp_path)!r})
+                store.put(Document("plans", {{"id": "a"}}))
+                store.close()
+                os._exit(0)
+            assert os.waitpid(child, 0)[1] == 0
+        """
+        subprocess.run([sys.executable, "-W", "ignore", "-c", textwrap.dedent(program)], check=True)
+        with open_store(tmp_path) as store:
+            assert set(rows(store)) == {"a"}
+
+    @pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork")
+    def test_a_child_does_not_write_beside_others_while_its_parents_connections_keep_shared_memory_that_is_lost(
+        self, tmp_path: Path
+    ) -> None:
+        program = f"""
+            import os
+            from taskstore_async.core.record import Document
+            from taskstore_async.errors import WriteFailedError
+            from taskstore_async.storage.store import Store
+            parents = Store.open({str(tmp_path)!r})
+            parents.put(Document("plans", {{"id": "a"}}))
+            child = os.fork()
+            if child == 0:
+                store = Store.open({str(tmp_path)!r})
+                store.put(Document("plans", {{"id": "b"}}))
+                os.unlink(store.path / "store.db-shm")
+                try:
+                    store.put(Document("plans", {{"id": "c"}}))
+                except WriteFailedError:
+                    os._exit(7)
+                os._exit(0)
+            assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 7
+        """
+        subprocess.run([sys.executable, "-W", "ignore", "-c", textwrap.dedent(program)], check=True)
+        with open_store(tmp_path) as store:
+            assert set(rows(store)) == {"a", "b"}
+
     def test_the_lock_is_waited_for_and_no_longer(self, tmp_path: Path) -> None:
         with open_store(tmp_path, lock_timeout_s=0.05) as store:
             store.put(document("a"))
