@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import time
+from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
@@ -33,14 +34,16 @@ class Git:
         """Where git keeps the index of the working tree; None outside of any."""
         now_s = time.monotonic()
         if now_s - self._looked_s >= _LOOK_S:
-            self._folder, self._looked_s = _folder_of(self._path), now_s
+            self._looked_s = now_s
+            with suppress(OSError):  # nothing may fail because git's own files cannot be looked at
+                self._folder = _folder_of(self._path)
         return self._folder
 
     @property
     def busy(self) -> bool | None:
-        """Whether a git command holds the index; None outside of any repository."""
+        """Whether a git command is seen to hold the index; None outside of any repository."""
         folder = self.folder
-        return None if folder is None else (folder / "index.lock").exists()
+        return None if folder is None else _is_there(folder / "index.lock")
 
     def may_be_merging(self) -> bool:
         """Whether a git command is under way that may overlook what is appended now.
@@ -84,6 +87,13 @@ def _folder_of(path: Path) -> Path | None:
             found = re.match(r"gitdir: (.+)", git.read_text(encoding="utf-8", errors="replace"))
             return above / found[1].strip() if found else None
     return None
+
+
+def _is_there(path: Path) -> bool:
+    try:
+        return path.exists()
+    except OSError:  # as of a repository that belongs to somebody else
+        return False
 
 
 def _mtime_ns(path: Path) -> int:

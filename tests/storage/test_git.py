@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import subprocess
 import time
@@ -27,6 +28,10 @@ S = 1_000_000_000
 def repository(tmp_path: Path) -> Path:
     git(tmp_path, "init", "-q", "-b", "main")
     return tmp_path
+
+
+def refuse(*_: object, **__: object) -> None:
+    raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
 
 
 class TestGit:
@@ -66,6 +71,29 @@ class TestGit:
         later_s = time.monotonic() + 1
         monkeypatch.setattr(time, "monotonic", lambda: later_s)
         assert git.folder == tmp_path / ".git"
+
+    def test_one_that_cannot_be_looked_at_keeps_nobody_from_anything(self, tmp_path: Path) -> None:
+        (tmp_path / ".git").write_text(f"gitdir: {'x' * 1_000}")  # as one that belongs to somebody else: a stat fails
+        git = Git(tmp_path)
+        assert git.busy is False
+        assert not git.may_be_merging()
+        with Store.open(tmp_path, sync=SyncConfig(debounce_ms=0, max_delay_ms=0)) as store:
+            store.put(Document("plans", {"id": "a"}), durability=Durability.JOURNAL)
+            store.put(Document("plans", {"id": "b"}))
+            assert store.ids("plans") == ["a", "b"]
+            assert store.notes == ()
+            assert store.flush().lines == 0
+
+    def test_where_it_was_is_known_while_nobody_can_look(
+        self, repository: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        git = Git(repository)
+        assert git.folder == repository / ".git"
+        later_s = time.monotonic() + 1
+        monkeypatch.setattr(time, "monotonic", lambda: later_s)
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "stat", refuse)
+            assert git.folder == repository / ".git"
 
     def test_a_merge_has_begun(self, repository: Path) -> None:
         head, log = repository / ".git" / "ORIG_HEAD", repository / ".git" / "logs" / "HEAD"
