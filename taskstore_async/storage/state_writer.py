@@ -106,11 +106,15 @@ class StateWriter:
                 counts.removed += self._remove(collection, record_id, row)
         if seen is not None:
             at = seen.find(0, 1)
+            next_from = f"SELECT pk, id FROM {collection.rows} WHERE pk >= ? ORDER BY pk LIMIT 1"  # there may be gaps
             while at > 0:
-                named = self._db.execute(f"SELECT id FROM {collection.rows} WHERE pk = ?", (at,)).fetchone()
-                if named is not None and named[0] not in touched and (row := self.row(collection, named[0])):
-                    counts.removed += self._remove(collection, named[0], row)
-                at = seen.find(0, at + 1)
+                if (named := self._db.execute(next_from, (at,)).fetchone()) is None:
+                    break
+                key, record_id = named
+                gone = key < len(seen) and not seen[key] and record_id not in touched
+                if gone and (row := self.row(collection, record_id)):
+                    counts.removed += self._remove(collection, record_id, row)
+                at = seen.find(0, key + 1)
         self._write_held(collection)
         return counts
 

@@ -20,7 +20,7 @@ from taskstore_async.core.write import draft
 from taskstore_async.storage.ops import Applied, Create, Delete, Put
 from taskstore_async.storage.store import Store
 
-from .samples import QUIET
+from .samples import QUIET, tamper
 
 if TYPE_CHECKING:
     from taskstore_async.storage.ops import Answer, Op
@@ -110,6 +110,23 @@ class TestFamiliarLines:
                 replace(path, text_of(some))
                 assert store.sync().collections["things"].lines_read == len(some)
                 assert stored(store) == folded(text_of(some))
+            assert store.check().ok
+
+    def test_a_gap_costs_no_more_however_wide(self, tmp_path: Path) -> None:
+        with Store.open(tmp_path, sync=QUIET) as store:
+            journal = store.path / "things.jsonl"
+            replace(journal, text_of([{"id": one, "updated_at": 1} for one in "abc"]))
+            store.sync()
+            tamper(store, "UPDATE {things} SET pk = pk + 10000 WHERE id > 'a'")
+            replace(journal, text_of([{"id": one, "updated_at": 1} for one in "bd"]))
+            index = store._engine.connections.index
+            assert index is not None
+            asked: list[str] = []
+            index.db.set_trace_callback(asked.append)
+            store.sync()
+            index.db.set_trace_callback(None)
+            assert set(stored(store)) == {"b", "d"}
+            assert len(asked) < 100
             assert store.check().ok
 
     def test_a_line_about_which_there_is_something_to_say_is_told_of_each_time(self, tmp_path: Path) -> None:
