@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from taskstore_async.core.fold import Folded, effective, wins
 from taskstore_async.core.line import BadLine, Line, decode_line
-from taskstore_async.storage import log
+from taskstore_async.storage import log, schema
 from taskstore_async.storage.familiar import FamiliarLines
 from taskstore_async.storage.journal_reader import JournalReader
 
@@ -47,8 +47,7 @@ class Comparison:
         self.records = 0
         self._db = db
         self._collection = collection
-        (highest,) = db.execute(f"SELECT coalesce(max(pk), 0) FROM {collection.rows}").fetchone()
-        self._known = bytearray(highest + 1)
+        self._known = bytearray(schema.highest_key(db, collection.rows) + 1)
         self._lacking: set[str] = set()  #: of these there is no row
         self._folded: dict[str, Folded | None] = {}  #: of these everything is folded
         self._unstamped: set[str] = set()

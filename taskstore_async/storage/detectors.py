@@ -54,7 +54,8 @@ def _index(directory: Directory) -> Diagnoses:
     try:
         with closing(schema.connect(directory.index, writable=False)) as db:
             schema.require_ours(db)
-            catalogue.load(db)
+            for collection in catalogue.load(db).values():
+                schema.highest_key(db, collection.rows)
             messages = [message for (message,) in db.execute("PRAGMA quick_check").fetchall()]
             waiting = sum(log.pending_count(db).values())
             (mode,) = db.execute("PRAGMA journal_mode").fetchone()

@@ -323,8 +323,7 @@ class Reconciler:
 
     def _none_seen(self, collection: Collection) -> bytearray:
         """A byte for the key of each row there is, to be set when the file is seen to have it."""
-        (highest,) = self._db.execute(f"SELECT coalesce(max(pk), 0) FROM {collection.rows}").fetchone()
-        return bytearray(highest + 1)
+        return bytearray(schema.highest_key(self._db, collection.rows) + 1)
 
     def _pending(self, collection: Collection) -> dict[str, list[Pending]]:
         by_id: dict[str, list[Pending]] = {}

@@ -105,7 +105,7 @@ class RowWriter:
         """
         first = self._index.take_seqs(len(ids))
         cells = collection.cell_columns(columns_of_lines(raws, collection.declaration.sources))
-        (highest,) = self._db.execute(f"SELECT coalesce(max(pk), 0) FROM {collection.rows}").fetchone()
+        highest = schema.highest_key(self._db, collection.rows)
         self._db.executemany(collection.insert, zip(ms, ns, repeat(0), count(first), raws, *cells, ids))
         self._db.execute(_LOG_NEW.format(rows=collection.rows), (collection.key, highest))
         self.lines.setdefault(collection.name, []).extend(raws)

@@ -25,6 +25,7 @@ APPLICATION_ID = 0x7473746F  # "tsto": tells our index from any other SQLite fil
 JOURNAL_MODE = "WAL"
 BESIDE = ("", "-wal", "-shm", "-journal")  #: what SQLite adds to the index's name for the files of it
 BUSY_S = 10.0
+MOST_GAPS = 1 << 26  #: keys of a row table that no row has; each costs a byte when a file is compared with the rows
 WAL_KEPT_BYTES = 16 << 20  #: a write-ahead log that grew beyond it shrinks to it when it begins anew
 
 _ROW_TABLE = re.compile(r"r[0-9]+")
@@ -171,6 +172,22 @@ def create_row_indexes(db: sqlite3.Connection, table: str, columns: int) -> None
 def is_row_table(name: object) -> bool:
     """Whether *name* is one that `new_table_name` makes, and may stand in a statement."""
     return isinstance(name, str) and _ROW_TABLE.fullmatch(name) is not None
+
+
+def highest_key(db: sqlite3.Connection, table: str) -> int:
+    """The greatest key of a row table; 0 when it is empty.
+
+    Raises:
+        sqlite3.DatabaseError: There are keys that we do not give: below 1, or far apart. Nothing can be kept by them.
+    """
+    lowest, highest = db.execute(f"SELECT (SELECT min(pk) FROM {table}), (SELECT max(pk) FROM {table})").fetchone()
+    if lowest is None:
+        return 0
+    if lowest < 1:
+        raise sqlite3.DatabaseError(f"{table} has a row with the key {lowest}, which is none of ours")
+    if highest > MOST_GAPS and highest - db.execute(f"SELECT count(*) FROM {table}").fetchone()[0] > MOST_GAPS:
+        raise sqlite3.DatabaseError(f"{table} has a row with the key {highest}, which is too far from the others")
+    return int(highest)
 
 
 def new_table_name(db: sqlite3.Connection) -> str:

@@ -17,10 +17,11 @@ from taskstore_async.core.line_reader import decode_lines
 from taskstore_async.core.record import Document
 from taskstore_async.core.schedule import Durability
 from taskstore_async.core.write import draft
+from taskstore_async.git.doctor import doctor
 from taskstore_async.storage.ops import Applied, Create, Delete, Put
 from taskstore_async.storage.store import Store
 
-from .samples import QUIET, tamper
+from .samples import QUIET, Loose, lines_of, tamper
 
 if TYPE_CHECKING:
     from taskstore_async.storage.ops import Answer, Op
@@ -128,6 +129,31 @@ class TestFamiliarLines:
             assert set(stored(store)) == {"b", "d"}
             assert len(asked) < 100
             assert store.check().ok
+
+    @pytest.mark.parametrize("key", [0, -5, 2**40, 2**63 - 1])
+    def test_keys_that_nobody_gave_are_found_and_mended(self, tmp_path: Path, key: int) -> None:
+        with Store.open(tmp_path, sync=QUIET) as store:
+            journal = store.path / "things.jsonl"
+            replace(journal, text_of([{"id": one, "updated_at": 1} for one in "abc"]))
+            store.sync()
+            store.put(Document("things", {"id": "waits"}))
+            tamper(store, "UPDATE {things} SET pk = ? WHERE id = 'b'", key)
+            (found,) = store.check().problems
+            assert found.kind == "index"
+            assert str(key) in found.message
+            assert "index-damaged" in [one.id for one in doctor(tmp_path).findings]
+            replace(journal, text_of([{"id": one, "updated_at": 1} for one in "ac"]))
+            store.sync()
+            assert set(stored(store)) == {"a", "c", "waits"}
+            assert store.check().ok
+
+    def test_what_is_created_behind_the_last_key_is_flushed(self, tmp_path: Path) -> None:
+        with Store.open(tmp_path, records=[Loose], sync=QUIET) as store:
+            store.create(Loose(id="a", title="x"))
+            tamper(store, "UPDATE {loose} SET pk = ?", 2**63 - 1)
+            store.create_many([Loose(id=one, title="x") for one in "bcdef"])
+            store.flush()
+            assert len(lines_of(store, "loose")) == 6
 
     def test_a_line_about_which_there_is_something_to_say_is_told_of_each_time(self, tmp_path: Path) -> None:
         with Store.open(tmp_path, sync=QUIET) as store:
