@@ -112,7 +112,8 @@ class StateManager(Reading, Writing):
                 them. > 0.
             on_trouble: Called with what goes wrong in the background, where no caller learns of it: a flush, or a look
                 at the files. It is tried again by itself, and told once for as long as it stays the same. None logs a
-                warning.
+                warning. A plain function, on the event loop, that must not block; when it raises, or is an async one,
+                that is logged as an error, and the warning with it.
 
         Raises:
             NoStoreError: There is none, and *create* is false.

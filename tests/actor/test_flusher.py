@@ -19,6 +19,7 @@ from taskstore_async.actor.worker import Worker
 from taskstore_async.storage import clock, files, polling
 from taskstore_async.storage.engine import Engine
 from taskstore_async.storage.polling import Poller
+from taskstore_async.storage.store import Store
 from tests.actor.support import Plan, ids_of, lines_of
 
 if TYPE_CHECKING:
@@ -221,6 +222,31 @@ class TestAFailingDisk:
                 await sleep(20)
         assert [type(error) for error in told] == [FlushError, FlushError], "once for each time"
         assert not caplog.records
+
+    @pytest.mark.parametrize("kind", ["raising", "async"])
+    async def test_one_who_cannot_be_told_stops_nothing(
+        self, tmp_path: Path, disk: Disk, caplog: pytest.LogCaptureFixture, kind: str
+    ) -> None:
+        def raising(_: TaskStoreError) -> None:
+            raise ValueError("a mistake of the caller's")
+
+        async def is_async(_: TaskStoreError) -> None: ...
+
+        with Store.open(tmp_path, records=[Plan], sync=SyncConfig(auto_export=False)) as left:
+            left.put(Plan(id="left"))
+            left._engine.abandon()
+        disk.full = True
+        tell: Callable[[TaskStoreError], object] = raising if kind == "raising" else is_async
+        async with StateManager.open(tmp_path, records=[Plan], on_trouble=tell) as store:
+            await store.put(Plan(id="a"))
+            await sleep(60)
+            disk.full = False
+            await sleep(20)
+            assert ids_of(tmp_path) == {"left", "a"}
+        said = [record.message for record in caplog.records]
+        assert "on_trouble could not be called" in said
+        assert any(message.startswith("flushing what was left failed, and is tried again") for message in said)
+        assert "a background task failed, and is started again" not in said
 
     async def test_a_flush_that_is_cancelled_natively_still_counts_its_failure(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
