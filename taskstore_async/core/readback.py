@@ -26,7 +26,10 @@ _LOCATED: Final = re.compile(r"(?P<reason>.*) - at `(?P<path>\$[^`]*)`", re.DOTA
 
 def reason_of(error: Exception) -> tuple[str, str]:
     """The path into the data and the reason that an error of msgspec, or of the user's code, gives."""
-    text = str(error) or type(error).__name__
+    try:
+        text = str(error) or type(error).__name__
+    except Exception:  # noqa: BLE001 - reason: that of a hook may be broken, too
+        text = type(error).__name__
     located = _LOCATED.fullmatch(text)
     return ("$", text) if located is None else (located["path"], located["reason"])
 

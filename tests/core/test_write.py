@@ -757,6 +757,20 @@ class TestLoading:
         with pytest.raises(UnreadableRecordError, match="KeyError"):
             load(Broken, b'{"id":"x"}', 0)
 
+    def test_a_hook_that_raises_what_cannot_be_shown_does_too(self) -> None:
+        class SilentError(Exception):
+            def __str__(self) -> str:
+                raise AttributeError("detail")
+
+        class Silent(Record):
+            collection: ClassVar[str] = "silent"
+
+            def __post_init__(self) -> None:
+                raise SilentError
+
+        with pytest.raises(UnreadableRecordError, match="SilentError"):
+            load(Silent, b'{"id":"x"}', 0)
+
     def test_a_line_that_is_none_is_unreadable(self) -> None:
         with pytest.raises(UnreadableRecordError):
             load(Plan, b"{", 0)
