@@ -26,6 +26,7 @@ from taskstore_async.storage.reports import CollectionInfo, StoreInfo, StoreStat
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from pathlib import Path
 
     from taskstore_async.storage.directory import Directory
     from taskstore_async.storage.engine import Engine
@@ -120,11 +121,17 @@ def _kind(reader: Reader) -> tuple[str, str]:
 
 
 def history(engine: Engine, name: str, record_id: str) -> list[Version]:
-    """The versions of a record, oldest first: those in the journal, then those that wait to be flushed."""
-    # First: what is flushed meanwhile is then seen twice, not never.
-    waiting = engine.read(partial(_waiting, name, record_id))
+    """The versions of a record, oldest first: those in the journal, then those that wait to be flushed.
+
+    Raises:
+        ReadFailedError: The journal or the index cannot be read.
+    """
+    return engine.read(lambda reader: _versions(reader, engine.directory.journal(name), name, record_id))
+
+
+def _versions(index: Reader, path: Path, name: str, record_id: str) -> list[Version]:
+    waiting = _waiting(index, name, record_id)  # first: what is flushed meanwhile is then seen twice, not never
     lines: list[Line] = []
-    path = engine.directory.journal(name)
     try:
         with open_to_read(path) as descriptor:
             if descriptor is not None:
@@ -156,9 +163,9 @@ def history(engine: Engine, name: str, record_id: str) -> list[Version]:
     ]
 
 
-def _waiting(name: str, record_id: str, reader: Reader) -> list[Line]:
-    collection = reader.collections.get(name)
-    pending = log.pending(reader.db, collection) if collection else []
+def _waiting(index: Reader, name: str, record_id: str) -> list[Line]:
+    collection = index.collections.get(name)
+    pending = log.pending(index.db, collection) if collection else []
     decoded = [decode_line(entry.raw, ()) for entry in pending if entry.id == record_id]
     return [line for line in decoded if not isinstance(line, BadLine)]
 

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import errno
 import json
+import os
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -8,11 +10,12 @@ import pytest
 
 from taskstore_async.core.record import Document
 from taskstore_async.core.schedule import Durability, SyncConfig
+from taskstore_async.errors import ReadFailedError
 from taskstore_async.storage import inspection
 from taskstore_async.storage.journal import open_to_read
 from taskstore_async.storage.store import Store
 
-from .samples import ALL, QUIET, Plan, files_of, unpack
+from .samples import ALL, QUIET, Plan, files_of, tamper, unpack
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -101,6 +104,22 @@ class TestHistory:
     def test_a_file_that_is_none_has_no_versions(self, store: Store, tmp_path: Path) -> None:
         (store.path / "linked.jsonl").symlink_to(tmp_path / "elsewhere")
         assert store.history("linked", "x") == []
+
+    def test_a_journal_that_cannot_be_read_just_now(self, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+        def fail(_: Path) -> None:
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+        store.create(Plan(id="p"))
+        monkeypatch.setattr(inspection, "open_to_read", fail)
+        with pytest.raises(ReadFailedError, match=os.strerror(errno.EIO)):
+            store.history(Plan, "p")
+
+    def test_an_index_that_turns_out_to_be_damaged_is_mended(self, store: Store) -> None:
+        store.create(Plan(id="p"))
+        store.flush()
+        tamper(store, "ALTER TABLE log RENAME TO lost")
+        assert len(store.history(Plan, "p")) == 1
+        assert len(store.notes) == 1
 
     def test_real_history(self, store: Store, shared_data: Path) -> None:
         raw = unpack(shared_data, "beads_max_records")
