@@ -11,10 +11,15 @@ import errno
 import math
 import os
 import sqlite3
+import sys
 import threading
 import time
 import weakref
+from contextlib import suppress
 from typing import TYPE_CHECKING, ClassVar, Final, Protocol
+
+if sys.platform != "win32":
+    import fcntl
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -23,6 +28,8 @@ __all__ = ["Connection", "Holder", "SharedMemory", "file_of"]
 
 _File = tuple[int, int]
 _MOMENT_S: Final = 0.02
+_SHARED: Final = (0x40000002, 510)  #: the bytes of an index that SQLite locks as long as it has it open
+_ALIVE: Final = (128, 1)  #: that of the shared memory
 
 
 class Holder(Protocol):
@@ -58,55 +65,60 @@ class SharedMemory:
         index: The file of the index.
 
     Attributes:
+        known: What there is, by the file of its index.
+        mutex: Over that, and the connections of each.
         path: Its file.
         connections: Those that are open.
+        file: Its device and inode; None before anybody has looked.
+        descriptors: Those by which a forked child has locked files anew. Never closed: that would drop SQLite's locks.
         given_up: A handle has found it useless. Who has a connection closes it after the next use.
     """
 
-    _known: ClassVar[dict[_File, SharedMemory]] = {}
-    _mutex: ClassVar = threading.RLock()  # over the above, and the connections of each
+    known: ClassVar[dict[_File, SharedMemory]] = {}
+    mutex: ClassVar = threading.RLock()
 
     def __init__(self, index: Path) -> None:
         self.path = f"{index}-shm"
+        self.file: _File | None = None
         self._log_path = f"{index}-wal"
-        self._file: _File | None = None
         self._log: _File | None = None
         self.given_up = False
         self._looked_s = -math.inf
         self._looked_lost = False
         self.connections: weakref.WeakSet[Connection] = weakref.WeakSet()
         self._holders: weakref.WeakSet[Holder] = weakref.WeakSet()
+        self.descriptors: dict[_File, int] = {}
 
     @classmethod
     def joined_by(cls, connection: Connection, index: Path) -> SharedMemory:
         """What *connection*, which was just opened, has in common with the others."""
         file = file_of(index) or (0, 0)
-        with cls._mutex:
-            memory = cls._known.get(file)
+        with cls.mutex:
+            memory = cls.known.get(file)
             if memory is None or not memory.connections:
-                memory = cls._known[file] = cls(index)
+                memory = cls.known[file] = cls(index)
             memory.connections.add(connection)
         return memory
 
     def left(self, connection: Connection) -> None:
         """Note that *connection* is closed."""
-        with self._mutex:
+        with self.mutex:
             self.connections.discard(connection)
             if not self.connections:
-                for file in [file for file, one in self._known.items() if one is self]:
-                    del self._known[file]
+                for file in [file for file, one in self.known.items() if one is self]:
+                    del self.known[file]
 
     def look(self) -> None:
         """Learn which file it is, and the log's. Called when a connection has read something, and so has it open."""
-        if self._file is None:
-            self._file = file_of(self.path)
+        if self.file is None:
+            self.file = file_of(self.path)
         if self._log is None:
             self._log = file_of(self._log_path)
 
     @property
     def is_lost(self) -> bool:
         """Whether the name is that of another file by now, or of none: others do not see what is written here."""
-        return self._file is not None and file_of(self.path) != self._file
+        return self.file is not None and file_of(self.path) != self.file
 
     @property
     def has_log_alone(self) -> bool:
@@ -159,10 +171,30 @@ def file_of(path: Path | str) -> _File | None:
     return status.st_dev, status.st_ino
 
 
-def _after_fork_in_child() -> None:
-    """Forget who held the mutex: a thread that is gone. What is open stays known, for SQLite keeps it open here too."""
-    SharedMemory._mutex = threading.RLock()  # noqa: SLF001 - reason: this module's own
+if sys.platform != "win32":
 
+    def _lock_anew(memory: SharedMemory, index: _File) -> None:
+        """Lock what the connections of a forked child's parent have locked, which the child does not inherit.
 
-if hasattr(os, "register_at_fork"):
+        SQLite takes those locks for its own, and shares them with the child's connections. Without them, whoever opens
+        the index when nobody else has it open cuts the shared memory off, and SIGBUS ends who has it mapped.
+        """
+        for path, file, start, length in (
+            (memory.path.removesuffix("-shm"), index, *_SHARED),
+            (memory.path, memory.file, *_ALIVE),
+        ):
+            with suppress(OSError):  # as good as it gets
+                if file is None or file_of(path) != file:
+                    continue
+                if file not in memory.descriptors:
+                    memory.descriptors[file] = os.open(path, os.O_RDONLY)
+                fcntl.lockf(memory.descriptors[file], fcntl.LOCK_SH | fcntl.LOCK_NB, length, start)
+
+    def _after_fork_in_child() -> None:
+        """Forget who held the mutex: a thread that is gone. What is open stays known: SQLite keeps it open here too."""
+        SharedMemory.mutex = threading.RLock()
+        for index, memory in SharedMemory.known.items():
+            if memory.connections and memory.file is not None:  # else a lock on the index would keep all from writing
+                _lock_anew(memory, index)
+
     os.register_at_fork(after_in_child=_after_fork_in_child)

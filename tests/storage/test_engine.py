@@ -357,7 +357,7 @@ class TestLife:
             Store.open({str(tmp_path)!r}).close()
             held = threading.Event()
             def hold():
-                with SharedMemory._mutex:
+                with SharedMemory.mutex:
                     held.set()
                     threading.Event().wait()
             threading.Thread(target=hold, daemon=True).start()
@@ -374,6 +374,41 @@ class TestLife:
         subprocess.run([sys.executable, "-W", "ignore", "-c", textwrap.dedent(program)], check=True)
         with open_store(tmp_path) as store:
             assert set(rows(store)) == {"a"}
+
+    @pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork")
+    def test_nobody_cuts_off_what_a_child_has_mapped_when_its_parent_has_closed(self, tmp_path: Path) -> None:
+        program = f"""
+            import fcntl, os
+            from taskstore_async.core.record import Document
+            from taskstore_async.storage.store import Store
+            parents = Store.open({str(tmp_path)!r})
+            parents.put(Document("plans", {{"id": "a"}}))
+            opened, leave = os.pipe(), os.pipe()
+            child = os.fork()
+            if child == 0:
+                store = Store.open({str(tmp_path)!r})
+                os.write(opened[1], b".")
+                os.read(leave[0], 1)
+                store.put(Document("plans", {{"id": "b"}}))
+                store.close()
+                os._exit(0)
+            os.read(opened[0], 1)
+            path = parents.path
+            parents.close()
+            # SQLite tries this before it takes the shared memory for left over, or deletes the log of the index.
+            for name, start, length in (("store.db-shm", 128, 1), ("store.db", 0x40000002, 510)):
+                with open(path / name, "r+b") as file:
+                    try:
+                        fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB, length, start)
+                    except BlockingIOError:
+                        continue
+                    raise AssertionError(name)
+            os.write(leave[1], b".")
+            assert os.waitpid(child, 0)[1] == 0
+        """
+        subprocess.run([sys.executable, "-W", "ignore", "-c", textwrap.dedent(program)], check=True, timeout=60)
+        with open_store(tmp_path) as store:
+            assert set(rows(store)) == {"a", "b"}
 
     @pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork")
     def test_a_child_does_not_write_beside_others_while_its_parents_connections_keep_shared_memory_that_is_lost(
