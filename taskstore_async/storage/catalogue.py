@@ -5,7 +5,7 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Callable  # noqa: TC003 - reason: msgspec reads it at run time
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import msgspec
 
@@ -104,9 +104,14 @@ class Collection(msgspec.Struct):
         return [_cell_column(column) for column in values]
 
     def decode(self, raw: bytes) -> Line:
-        """A line that is stored, decoded as far as the columns need it."""
-        line = decode_line(raw, self.declaration.sources)
-        assert isinstance(line, Line)  # noqa: S101 - reason: only lines that were read are stored
+        """A line that is stored, decoded as far as the columns need it.
+
+        Raises:
+            sqlite3.DatabaseError: It is none, though only lines that were read are stored.
+        """
+        line = decode_line(raw, self.declaration.sources) if isinstance(cast("object", raw), bytes) else None
+        if not isinstance(line, Line):
+            raise sqlite3.DatabaseError(f"{self.rows} or the log has a line of {self.name} that is none")
         return line
 
 
@@ -134,6 +139,8 @@ def _collection(row: tuple[Any, ...], known: Collection | None) -> Collection:
     """Read a row of the catalogue; *known* is what it was, whose declaration need not be decoded again."""
     key, name, rows, declared, flushed, revision, record, closed, synced_ms = row
     decoded = None if record is None else _decode_record(record)
+    if not type(flushed) is type(revision) is int:
+        raise sqlite3.DatabaseError(f"its catalogue has {name!r} flushed up to {flushed!r}, in revision {revision!r}")
     if known is not None and known.rows == rows and known.declared == declared:
         known.flushed, known.revision, known.record = flushed, revision, decoded
         known.closed, known.synced_ms = bool(closed), synced_ms

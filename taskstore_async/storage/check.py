@@ -56,7 +56,10 @@ def _findings(db: sqlite3.Connection, collections: dict[str, Collection], direct
     try:
         yield from _contents(db, collections, directory)
     except sqlite3.DatabaseError as error:
-        yield _damage(str(error))
+        if getattr(error, "sqlite_errorcode", None) is not None:
+            yield _damage(str(error))
+        else:  # it is we who say so
+            yield Finding(kind="index", message=f"store.db is damaged: {error}; run: tstore sync --rebuild")
 
 
 def _contents(db: sqlite3.Connection, collections: dict[str, Collection], directory: Directory) -> Iterator[Finding]:

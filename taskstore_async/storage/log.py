@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -9,7 +10,6 @@ import msgspec
 from taskstore_async.storage import schema
 
 if TYPE_CHECKING:
-    import sqlite3
     from collections.abc import Iterable
 
     from taskstore_async.storage.catalogue import Collection
@@ -22,6 +22,7 @@ PENDING_LINES = (
     f"LEFT JOIN {{rows}} r ON log.line IS NULL AND r.id = log.id AND r.pending = log.seq "
     f"WHERE log.seq > ? AND log.collection = ? AND log.origin = {schema.OWN} ORDER BY log.seq"
 )  #: all that another program's hand may need of an outbox
+_LAST_SEQ = 1 << 62
 SEQ_PER_MS = 1024  #: the first seq of a handle is above now_ms times this, so an index that was lost never reuses one
 
 
@@ -36,8 +37,15 @@ class Pending(msgspec.Struct, frozen=True):
 
 
 def instant_of(ms: int, ns: int) -> int:
-    """The instant of a stored stamp, in nanoseconds."""
-    return ms * 1_000_000 + ns
+    """The instant of a stored stamp, in nanoseconds.
+
+    Raises:
+        sqlite3.DatabaseError: It is none: SQLite keeps text where a number is meant.
+    """
+    try:
+        return ms * 1_000_000 + ns
+    except TypeError:
+        raise sqlite3.DatabaseError("a stamp in it is no number") from None
 
 
 def last_seq(db: sqlite3.Connection) -> int:
@@ -50,12 +58,17 @@ def seq_beyond(db: sqlite3.Connection) -> int:
     """The least seq that is above the log and above every mark.
 
     A mark may be above every row of the log, and what is written below a mark is never flushed.
+
+    Raises:
+        sqlite3.DatabaseError: None is left above, or one of those is no number.
     """
     (seq,) = db.execute(
-        f"SELECT 1 + max(coalesce((SELECT max(seq) FROM log), 0), ({_LOW}), "
+        f"SELECT max(coalesce((SELECT max(seq) FROM log), 0), ({_LOW}), "
         f"coalesce((SELECT max(flushed) FROM collection), 0))"
     ).fetchone()
-    return int(seq)
+    if type(seq) is not int or seq > _LAST_SEQ:
+        raise sqlite3.DatabaseError(f"its log is at {seq!r}, where nothing can be added")
+    return seq + 1
 
 
 def pending(db: sqlite3.Connection, collection: Collection) -> list[Pending]:
@@ -78,7 +91,11 @@ def pending(db: sqlite3.Connection, collection: Collection) -> list[Pending]:
 
 
 def pending_lines(db: sqlite3.Connection, collection: Collection) -> list[bytes]:
-    """The lines of the collection's outbox alone, oldest first; see `pending`."""
+    """The lines of the collection's outbox alone, oldest first; see `pending`.
+
+    Raises:
+        sqlite3.DatabaseError: One is not what we have written.
+    """
     rows = db.execute(
         f"SELECT coalesce(log.line, r.line) AS found FROM log "
         f"LEFT JOIN {collection.rows} r ON log.line IS NULL AND r.id = log.id AND r.pending = log.seq "
@@ -86,7 +103,10 @@ def pending_lines(db: sqlite3.Connection, collection: Collection) -> list[bytes]
         f"AND found IS NOT NULL ORDER BY log.seq",
         (collection.flushed, collection.key),
     )
-    return [line for (line,) in rows]
+    lines: list[bytes] = [line for (line,) in rows]
+    if not set(map(type, lines)) <= {bytes}:
+        raise sqlite3.DatabaseError("a line that waits in it is text")
+    return lines
 
 
 def pending_count(db: sqlite3.Connection) -> dict[str, int]:

@@ -72,6 +72,46 @@ class TestDifferences:
         assert store.check().ok
         assert store.list(Plan) == truth
 
+    @pytest.mark.parametrize(
+        ("sql", "values"),
+        [
+            ("UPDATE {plans} SET ms = 'x' WHERE id = 'p'", ()),
+            ("UPDATE log SET ms = 'x' WHERE id = 'waits'", ()),
+            ("UPDATE {plans} SET line = '{{\"id\":\"waits\"}}' WHERE id = 'waits'", ()),
+            ("UPDATE {plans} SET line = ? WHERE id = 'waits'", (b"\0",)),
+        ],
+    )
+    def test_what_is_no_stamp_or_no_line_is_found_and_mended(
+        self, store: Store, sql: str, values: tuple[object, ...]
+    ) -> None:
+        tamper(store, sql, *values)
+        assert kinds(store) == ["index"]
+        store.sync(rebuild=True)
+        assert store.check().ok
+        assert store.get(Plan, "p") is not None
+        store.create(Plan(id="next"))
+
+    @pytest.mark.parametrize(
+        ("sql", "values"),
+        [
+            ("UPDATE log SET seq = ? WHERE id = 'waits'", (2**63 - 1,)),
+            ("UPDATE meta SET value = ? WHERE name = 'low'", (2**63 - 1,)),
+            ("UPDATE meta SET value = 'x' WHERE name = 'low'", ()),
+            ("UPDATE collection SET flushed = ?", (2**63 - 1,)),
+            ("UPDATE collection SET revision = 'x'", ()),
+            ("UPDATE {plans} SET line = CAST(line AS TEXT) WHERE id = 'waits'", ()),
+        ],
+    )
+    def test_what_is_written_after_damage_reaches_its_journal(
+        self, store: Store, sql: str, values: tuple[object, ...]
+    ) -> None:
+        tamper(store, sql, *values)
+        store.create(Plan(id="next"))
+        store.flush()
+        assert b'"next"' in (store.path / "plans.jsonl").read_bytes()
+        assert len(store.notes) == 1
+        assert store.check().ok
+
     def test_nothing_is_changed_by_looking(self, store: Store) -> None:
         before = sorted((path.name, path.read_bytes()) for path in store.path.glob("*.jsonl"))
         assert store.check().ok
