@@ -32,7 +32,7 @@ from taskstore_async.core.record import AnyRecord, Record, RecordT, declaration_
 from taskstore_async.core.shape import Shape, exact_decoder, forbids_fields, has_own_equality, shape_of
 from taskstore_async.core.stamp import MAX_STAMP_MS, NS_PER_MS, read_stamp, to_ms
 from taskstore_async.core.takeover import Json, take_over, with_sorted
-from taskstore_async.errors import InvalidRecordError, UnreadableRecordError
+from taskstore_async.errors import InvalidRecordError, ReadFailedError, UnreadableRecordError
 
 __all__ = ["Draft", "draft", "line_of", "load", "load_document", "load_stored"]
 
@@ -248,9 +248,15 @@ def load_document(collection: str, raw: bytes, instant: int) -> Document:
 
     ``id`` is text in it and ``updated_at`` an integer, as is ``created_at`` when it is readable; every other field is
     what the line says.
+
+    Raises:
+        ReadFailedError: It is no line, so the index that has it is damaged.
     """
-    fields: dict[str, Any] = decode_exact(raw)
-    fields["id"] = str(fields["id"])
+    try:
+        fields: dict[str, Any] = decode_exact(raw)
+        fields["id"] = str(fields["id"])
+    except (ValueError, TypeError, KeyError, RecursionError) as error:
+        raise ReadFailedError("the index", f"a line of {collection} in it is damaged: {error}") from error
     fields["updated_at"] = to_ms(instant)
     created = read_stamp(fields.get("created_at"))
     if created is not None:

@@ -225,6 +225,8 @@ class Engine(Sessions):
         except CommitError as error:
             self._broke(error)
             return [Refused(WriteUncertainError(f"COMMIT failed: {error}")) for _ in ops]
+        except msgspec.DecodeError as error:  # of a stored line: what is to be written was read before
+            raise sqlite3.DatabaseError(f"a line in it is damaged: {error}") from error
         if not application.written:
             return answers
         application.contents.delete()

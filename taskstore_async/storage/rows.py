@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -13,7 +14,6 @@ from taskstore_async.storage.log import instant_of
 from taskstore_async.storage.select import compile_query, finish
 
 if TYPE_CHECKING:
-    import sqlite3
     from collections.abc import Callable, Sequence
 
     from taskstore_async.core.query import Query
@@ -84,12 +84,19 @@ def count_rows(
 
 
 def values_of(found: Found, declaration: Declaration) -> Callable[[str], object]:
-    """A function that gives the value of a field, computed ones too, decoding the line when it is first asked."""
+    """A function that gives the value of a field, computed ones too, decoding the line when it is first asked.
+
+    It raises ``sqlite3.DatabaseError`` when that is none.
+    """
     fields: dict[str, Any] = {}
 
     def value_of(name: str) -> object:
         if not fields:
-            fields.update(decode_exact(found.raw), id=found.id, updated_at=found.instant // 1_000_000)
+            try:
+                fields.update(decode_exact(found.raw))
+            except (ValueError, TypeError) as error:
+                raise sqlite3.DatabaseError(f"a line in it is damaged: {error}") from error
+            fields.update(id=found.id, updated_at=found.instant // 1_000_000)
         declared = declaration.fields.get(name)
         if declared is None or not declared.computed:
             return fields.get(name, msgspec.UNSET)

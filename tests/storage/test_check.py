@@ -11,16 +11,18 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from taskstore_async.core.filters import eq
 from taskstore_async.core.fold import fold
 from taskstore_async.core.line_reader import decode_lines
 from taskstore_async.core.record import Document
+from taskstore_async.errors import ReadFailedError
 from taskstore_async.storage import check as checking
 from taskstore_async.storage.store import Store
 
 from .samples import ALL, QUIET, Note, Plan, Step, tamper
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
 
@@ -111,6 +113,29 @@ class TestDifferences:
         assert b'"next"' in (store.path / "plans.jsonl").read_bytes()
         assert len(store.notes) == 1
         assert store.check().ok
+
+    @pytest.mark.parametrize(
+        "call",
+        [
+            lambda store: store.put(Plan(id="p")),
+            lambda store: store.delete(Plan, "p"),
+            lambda store: store.delete_where(Plan),
+            lambda store: store.list("plans", eq("no_such_field", 1)),
+        ],
+    )
+    def test_whoever_meets_a_line_that_is_none_has_it_mended(
+        self, store: Store, call: Callable[[Store], object]
+    ) -> None:
+        store.flush()
+        tamper(store, "UPDATE {plans} SET line = ? WHERE id = 'p'", b"\0")
+        call(store)
+        assert len(store.notes) == 1
+        assert store.check().ok
+
+    def test_a_line_that_is_none_is_no_document(self, store: Store) -> None:
+        tamper(store, "UPDATE {plans} SET line = ? WHERE id = 'p'", b"\0")
+        with pytest.raises(ReadFailedError, match=r"a line of plans in it is damaged.*tstore doctor"):
+            store.get("plans", "p")
 
     def test_nothing_is_changed_by_looking(self, store: Store) -> None:
         before = sorted((path.name, path.read_bytes()) for path in store.path.glob("*.jsonl"))
