@@ -81,7 +81,7 @@ class Application(RecordWriter):
         super().__init__(engine, session, append_all=append_all)
         self._holding: Collection | None = None  #: new rows of it are held back
         self._unwritten: dict[str, Row | None] = {}  #: its rows read ahead: who is None may be held back
-        self._held: list[tuple[str, bytes]] = []  #: its new rows that are not written yet
+        self._held: dict[str, bytes] = {}  #: the lines of its new rows that are not written yet
 
     def look_ahead(self, ops: Sequence[Op]) -> None:
         """Read the rows of records that *ops* are going to ask for, many with one query."""
@@ -184,7 +184,7 @@ class Application(RecordWriter):
             return None
         raw = line_of(draft, None, stamp_ms=self._clock_ms, created_ms=self._clock_ms)
         del self._unwritten[draft.id]
-        self._held.append((draft.id, raw))
+        self._held[draft.id] = raw
         return Stored(raw, self._clock_ms * NS_PER_MS)
 
     def _hold_in(self, name: str) -> None:
@@ -202,9 +202,8 @@ class Application(RecordWriter):
         collection, held = self._holding, self._held
         self._holding, self._unwritten = None, {}
         if collection is not None and held:
-            self._held = []
-            ids, raws = zip(*held, strict=True)
-            self._write_new(collection, ids, raws, repeat(self._clock_ms), repeat(0))
+            self._held = {}
+            self._write_new(collection, list(held), list(held.values()), repeat(self._clock_ms), repeat(0))
 
     def _put(self, op: Create | Put | Update) -> Stored:
         draft = op.draft
@@ -393,7 +392,7 @@ class Application(RecordWriter):
                 self._db.execute("ROLLBACK TO op")
                 self._db.execute("RELEASE op")
             self.written = written
-            self._holding, self._unwritten, self._held = None, {}, []
+            self._holding, self._unwritten, self._held = None, {}, {}
             self._ahead.clear()  # they may have been read behind what is taken back
             del self._log[logged:]
             self.contents.keep_all_but(freed)
