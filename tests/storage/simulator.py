@@ -23,6 +23,7 @@ from tests.storage.simulator_disk import (
     Stat,
     Version,
     fold,
+    is_outplaced,
     line_of,
     lines_of,
     read_line,
@@ -64,6 +65,7 @@ class Rules:
     outplaced_tie_does_not_settle: bool = True
     # staleness
     fresh_only_20_ms_after_mtime: bool = True
+    fresh_only_20_ms_after_ctime: bool = True
     ctime_compared: bool = True
     crc_of_prefix_checked: bool = True
     newline_less_prefix_that_grew_is_scanned: bool = True
@@ -79,6 +81,8 @@ class Rules:
     record_does_not_advance_if_offset_differs: bool = True
     record_of_append_dated_before_it: bool = True
     record_ends_where_our_bytes_end: bool = True
+    scanned_after_append_that_record_does_not_cover: bool = True
+    index_durable_before_top_stamp: bool = True
     fsync_before_answer: bool = True
     directory_fsynced: bool = True
     directory_fsynced_by_every_handle: bool = True
@@ -87,6 +91,7 @@ class Rules:
     mark_only_if_record_unchanged: bool = True
     mark_written_before_unlock_when_other_wrote: bool = True
     mark_written_when_idle: bool = True
+    mark_left_in_lost_index: bool = True
     # compaction
     compaction_carries_late_bytes: bool = True
     compaction_compares_before_rename: bool = True
@@ -119,6 +124,8 @@ class FileRecord:
     crc: int = 0
     ends_in_newline: bool = True
     recorded: int = 0
+    rescan: bool = False
+    data: bytes = b""  #: truth, for the judge: the bytes that were compared
 
 
 @dataclass
@@ -186,6 +193,7 @@ class Handle:
         self.synced_name: Inode | None = None  #: the inode for which it fsynced the directory
         self.appending: bytes = b""  #: handed to write(), which a kill may cut short
         self.looked_at: bytes = b""  #: what the transaction's import found in the journal
+        self.seen: bytes = b""  #: what it takes the journal for while it appends
 
     # -- transactions --------------------------------------------------------------------------------------
 
@@ -242,21 +250,42 @@ class Handle:
         self.next_seq = max(max(state.log, default=0) + 1, clock)
         self.is_open = True
 
-    def rescued(self) -> Steps[bool]:
-        """When the path names another store.db, bring what only ours knows into the journal, and reopen."""
+    def rescue(self) -> Steps[None]:
+        """When the path names another store.db, bring what only ours knows into the journal, or there; and reopen."""
         if self.world.store_db is self.index:
-            return True
-        if not (yield from self.flush_locked()):
-            return False
+            return
+        there = _settled_for_good(self.world.disk.read() or b"")
+        yield from self.flush_locked()
+        if self.mark is not None:
+            if self.rules.mark_left_in_lost_index:  # another handle may have it open still
+                yield "commit mark"
+                self.commit(self.begin())
+            there &= _settled_for_good(self.world.disk.read() or b"")
+            self.index.settled |= there
+            self.world.witness.rescued(there)
+        left = self.index.committed.outbox()
         yield from self._open_locked()
-        return True
+        if left:
+            yield "commit what was left"
+            state = self.begin()
+            known = set(state.outbox().values())
+            for line in left.values():
+                version = read_line(line)
+                if line in known:
+                    continue  # another handle has brought it along
+                assert version is not None
+                state.log[self.next_seq] = Entry(version, line=line)
+                self.next_seq += 1
+                self.index.settled.discard(version)
+            yield from self.check(state, force=True)
+            self.commit(state, full=True)
 
     # -- a write -------------------------------------------------------------------------------------------
 
     def write(self, record_id: str, value: int | None, durability: Durability) -> Steps[Version | None]:
         yield from self.lock()
         if self.rules.store_db_looked_at_before_begin:
-            yield from self.rescued()
+            yield from self.rescue()
         state = self.begin()
         row = state.rows.get(record_id)
         if value is None and (row is None or row.version.value is None):
@@ -277,7 +306,7 @@ class Handle:
         yield "committed"
         done = durability != "journal" or (yield from self.flush_locked(durable=True))
         if self.rules.store_db_looked_at_before_answer:
-            done = done and (yield from self.rescued())
+            yield from self.rescue()
         if done:
             world.witness.acknowledged(version, durability, world.disk.read() or b"")
         self.unlock()
@@ -285,13 +314,13 @@ class Handle:
 
     # -- import --------------------------------------------------------------------------------------------
 
-    def check(self, state: State, *, flushing: bool = False) -> Steps[bool]:
-        """Bring *state* up to what the journal holds. True when the file had moved."""
+    def check(self, state: State, *, flushing: bool = False, force: bool = False) -> Steps[bool]:
+        """Bring *state* up to what the journal holds. True when the file had moved, or *force* says so."""
         disk, rules = self.world.disk, self.rules
         recorded, inode, record = disk.now, disk.entry, state.record
         yield "stat"
         stat = inode.stat() if inode is not None else None
-        if self._fresh(record, stat, flushing=flushing):
+        if not force and self._fresh(record, stat, flushing=flushing):
             return False
         yield "read"
         data = inode.data if inode is not None else b""
@@ -300,21 +329,23 @@ class Handle:
             recorded, stat = disk.now, inode.stat() if inode is not None else None
         closed = self.closed(state, data)
         if closed and rules.closed_file_does_not_advance_record:
+            state.set_record(replace(record, rescan=True))
             return True  # rows stay; the next look scans
-        settled = not closed and self._import(state, data)
+        settled = not closed and self._import(state, data, scan=force)
         if settled and inode is not None and rules.fsync_before_settling:
             yield "fsync before settling"
             inode.synced = inode.data
             disk.synced_entry = disk.entry
-        state.set_record(FileRecord(stat, len(data), crc32(data), not tail_of(data), recorded))
+        state.set_record(FileRecord(stat, len(data), crc32(data), not tail_of(data), recorded, data=data))
         self.looked_at = data
         return True
 
     def _fresh(self, record: FileRecord, stat: Stat | None, *, flushing: bool) -> bool:
         if stat is None or record.stat is None:
-            return stat is record.stat
+            return stat is record.stat and not record.rescan
         known = record.stat if self.rules.ctime_compared else record.stat._replace(ctime=stat.ctime)
-        old_enough = record.recorded >= stat.mtime + 20 or not self.rules.fresh_only_20_ms_after_mtime
+        changed = max(known.mtime, record.stat.ctime if self.rules.fresh_only_20_ms_after_ctime else 0)
+        old_enough = record.recorded >= changed + 20 or not self.rules.fresh_only_20_ms_after_mtime
         return stat == known and (flushing or old_enough)
 
     def closed(self, state: State, data: bytes) -> bool:
@@ -322,13 +353,14 @@ class Handle:
         torn = b"\n" not in data and any(line.startswith(data) for line in state.outbox().values())
         return says_nothing(data) and not torn
 
-    def _import(self, state: State, data: bytes) -> bool:
-        """Read on from the offset, or scan. True when a pending line was found in the journal."""
+    def _import(self, state: State, data: bytes, *, scan: bool) -> bool:
+        """Read on from the offset, or *scan*. True when a pending line was found in the journal."""
         record, rules = state.record, self.rules
         tail = data[record.offset :]
         same = len(data) >= record.offset and (
             crc32(data[: record.offset]) == record.crc or not rules.crc_of_prefix_checked
         )
+        same = same and not record.rescan and not scan
         ended = record.ends_in_newline or tail[:1] in {b"", b"\n"} or not rules.newline_less_prefix_that_grew_is_scanned
         if same and ended and data:
             known = {
@@ -394,7 +426,8 @@ class Handle:
         yield from self.lock()
         done = yield from self.flush_locked()
         if self.index is not self.world.store_db:
-            done = done and (yield from self.rescued()) and (yield from self.flush_locked())
+            yield from self.rescue()
+            done = yield from self.flush_locked()
         if not done and disturbances == self.world.editor.disturbances and not self.world.file_is_closed():
             self.world.witness.complain("flush gave up, though nobody disturbed it")
         self.unlock()
@@ -433,9 +466,15 @@ class Handle:
                 yield "commit import"
                 self.commit(state)
                 state = self.begin()
+            self.seen = state.record.data if self.rules.import_before_append else world.disk.read() or b""
             outbox = state.outbox()
             if not outbox or self.closed(state, world.disk.read() or b""):
                 return not outbox
+            top = any(state.log[seq].version.stamp == STAMP_MAX for seq in outbox)
+            if top and self.rules.index_durable_before_top_stamp:  # an older one that came back would win over it
+                yield "commit durably"
+                self.commit(state, full=True)
+                state = self.begin()
             known_missing = world.git_content is not None and world.disk.entry is None
             if durable and known_missing and self.rules.second_look_while_git_works:
                 yield "second look"
@@ -466,7 +505,7 @@ class Handle:
         self.appending = chunk
         yield "append"
         self.appending = b""
-        began = world.append(inode, chunk, self.index)
+        began = world.append(self, inode, chunk)
         yield "fsync"
         if rules.fsync_before_answer:
             inode.synced = inode.data
@@ -487,6 +526,8 @@ class Handle:
             record = state.record
             if named and (began == record.offset or not rules.record_does_not_advance_if_offset_differs):
                 record = self._advance(record, inode, chunk, end=began + len(chunk), recorded=recorded)
+            else:
+                record = replace(record, rescan=rules.scanned_after_append_that_record_does_not_cover)
             self.mark = Mark(max(outbox), record, self.index.committed.revision)
         return counted
 
@@ -506,7 +547,8 @@ class Handle:
         stat = inode.stat()
         if self.rules.record_ends_where_our_bytes_end:
             stat = stat._replace(size=end)
-        return FileRecord(stat, end, crc32(chunk, record.crc), ends_in_newline=True, recorded=recorded)
+        crc, data = crc32(chunk, record.crc), record.data + chunk
+        return FileRecord(stat, end, crc, recorded=recorded, rescan=record.rescan, data=data)
 
     # -- compaction ----------------------------------------------------------------------------------------
 
@@ -537,8 +579,6 @@ class Handle:
 
 def _settled_for_good(data: bytes) -> set[Version]:
     """Truth, for the judge: what the journal has, and what may not come back by our hand once others removed it."""
-    lines, winners = set(lines_of(data)), fold(versions_of(data))
-    untouched = {version for version in versions_of(data) if line_of(version) in lines}
-    return {
-        version for version in untouched if winners[version.id] == version or winners[version.id].stamp > version.stamp
-    }
+    lines = lines_of(data)
+    untouched = {(version, line_of(version)) for version in versions_of(data)}
+    return {version for version, line in untouched if line in lines and not is_outplaced(version, line, lines)}

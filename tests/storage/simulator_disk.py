@@ -76,8 +76,18 @@ def fold(versions: Iterable[Version]) -> dict[str, Version]:
     return winners
 
 
+def is_outplaced(version: Version, line: bytes, lines: list[bytes]) -> bool:
+    """Whether one of *lines* stands behind the last that is *line*, and wins the tie: ours must come again."""
+    behind = lines[len(lines) - lines[::-1].index(line) :]
+    return any(other and (other.id, other.stamp) == (version.id, version.stamp) for other in map(read_line, behind))
+
+
 class JournalFile(Protocol):
     """The journal as an editor or git has it in hands. A real file can stand here as well."""
+
+    def looks(self) -> object:
+        """What its stat says, but its size; None when there is no such file."""
+        ...
 
     def read(self) -> bytes | None:
         """All bytes; None when there is no such file."""
@@ -144,6 +154,9 @@ class Disk:
         if self.entry is not None:
             self.write(self.entry, self.entry.data[: len(self.entry.synced) + survives])
             self._all_synced()
+
+    def looks(self) -> tuple[int, int] | None:
+        return None if self.entry is None else (self.entry.mtime, self.entry.ctime)
 
     def read(self) -> bytes | None:
         return None if self.entry is None else self.entry.data

@@ -9,6 +9,7 @@ from tests.storage.simulator_disk import (
     STAMP_MAX,
     Version,
     fold,
+    is_outplaced,
     line_of,
     lines_of,
     read_line,
@@ -18,7 +19,7 @@ from tests.storage.simulator_disk import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
 
     from tests.storage.simulator_disk import JournalFile
 
@@ -40,19 +41,32 @@ class Witness:
         self.removed: set[Version] = set()  #: out of the journal by somebody else's hand
         self.restored: set[Version] = set()  #: ours, put back into the journal by somebody else
         self.excused: set[Version] = set()
+        self._returned: set[Version] = set()  #: ours, that somebody removed and a handle did not know to be flushed
+        self._late: set[Version] = set()  #: ours, and may be appended behind what is newer
+        self._came_late: set[Version] = set()
+        self._thinned: set[Version] = set()  #: ours, written the same several times, of which somebody took one away
+        self._outbox_deleted: set[Version] = set()  #: ours, of an index that somebody deleted
+        self._left_open: Version | None = None  #: the last line, when somebody else left it without its newline
         self._stubs: set[bytes] = set()  #: unreadable lines, and beginnings of some, that others left
 
     def complain(self, problem: str) -> None:
         self.problems.append(problem)
 
-    def wrote(self, version: Version) -> None:
-        """We committed the version; perhaps the same one again, after somebody removed it."""
+    def wrote(self, version: Version, *, in_lost_index: bool = False) -> None:
+        """We committed the version; perhaps the same one again, after somebody removed it.
+
+        In an index that has lost its name it comes late or never, until it is acknowledged.
+        """
         self.committed.append(version)
         self.removed.discard(version)
+        if in_lost_index:
+            self.excused.add(version)
+            self._late.add(version)
 
     def acknowledged(self, version: Version, durability: Durability, data: bytes) -> None:
         """A caller has its answer, while the journal holds *data*."""
         self.acked[version] = durability
+        self.excused.discard(version)
         if durability == "journal" and version not in self.removed and version not in versions_of(data):
             self.complain(f"acknowledged at journal, but not in it: {version}")
 
@@ -61,31 +75,48 @@ class Witness:
         old, new = set(versions_of(before)), set(versions_of(after))
         self.removed |= old - new
         self.removed -= new
+        fewer = Counter(versions_of(before)) - Counter(versions_of(after))
+        self._thinned |= {version for version in fewer if self.committed.count(version) > 1}
         self.foreign |= new - old - set(self.committed)
         self.restored |= (new - old) & set(self.committed)
         self._stubs |= {line for line in lines_of(after) if read_line(line) is None}
         self._stubs |= {tail_of(after)} - {b""}
+        if tail_of(before) != tail_of(after):
+            self._left_open = read_line(tail_of(after))
 
-    def appended(self, before: bytes, after: bytes) -> None:
-        """We turned *before* into *after*.
+    def appended(self, before: bytes, after: bytes, *, seen: bytes | None = None) -> None:
+        """We turned *before* into *after*; when we last looked, it was *seen*.
 
-        A last line that another writer had not ended yet, and that ours was glued to, is kept by its bytes only.
+        A last line that somebody else left without its newline, and that ours was glued to, is kept by its bytes only.
         """
-        old, new = set(versions_of(before)), set(versions_of(after))
-        self.removed |= (old - new) & self.foreign
-        self.removed -= new
-        self._judge_repetition(before, after)
-
-    def _judge_repetition(self, before: bytes, after: bytes) -> None:
         if not after.startswith(before):
             self.complain("an append changed what stood in the journal")
-        winners, written = fold(versions_of(before)), Counter(self.committed)
-        for line in set(lines_of(before)) & set(lines_of(after[len(before) :])):
+        if after != before:
+            self.removed |= (set(versions_of(before)) - set(versions_of(after))) & {self._left_open}
+            self._left_open = None
+            self._complete(tail_of(before), after[len(before) :])
+        self._came_late |= self._late & set(versions_of(after[len(before) :]))
+        self._returned |= self.removed & set(versions_of(after))
+        self.removed -= set(versions_of(after))
+        self._judge_repetition(before if seen is None else seen, after[len(before) :])
+
+    def _complete(self, torn: bytes, chunk: bytes) -> None:
+        """Take for somebody's what became of the beginning that they wrote of a line, when ours was glued to it."""
+        whole = read_line(torn + chunk.split(b"\n")[0])
+        if torn in self._stubs and whole is not None and whole not in self.committed:
+            self.foreign.add(whole)
+
+    def _judge_repetition(self, seen: bytes, chunk: bytes) -> None:
+        """A line that we saw is not appended again, unless another one stands behind it that wins the tie."""
+        whole = seen + chunk[:1] if chunk.startswith(b"\n") else seen
+        torn, written = tail_of(whole), Counter(self.committed)
+        lines = lines_of(whole[: len(whole) - len(torn)])
+        for line in lines_of(torn + chunk):
             version = read_line(line)
-            if version is None or written[version] > 1 or version in self.restored:
-                continue  # written the same twice, or put there by somebody else while we appended
-            if winners[version.id] == version or winners[version.id].stamp > version.stamp:
+            once = version is not None and written[version] == 1  # else it was written the same twice
+            if version is not None and once and line in lines and not is_outplaced(version, line, lines):
                 self.complain(f"appended twice: {version}")
+            lines.append(line)
 
     def compacted(self, before: bytes, after: bytes) -> None:
         """We put a file *after* in the place of *before*."""
@@ -94,19 +125,42 @@ class Witness:
             self.complain("compaction changed what the journal says")
         self.removed |= set(versions_of(before)) - set(winners.values())
 
-    def index_deleted(self, data: bytes) -> None:
-        """Whoever deletes store.db deletes the outbox."""
+    def index_deleted(self, data: bytes, late: Iterable[Version]) -> None:
+        """Whoever deletes store.db deletes the outbox, and gives up the order of what is in it: a handle has it open.
+
+        Args:
+            data: What the journal holds.
+            late: What may be in that outbox, though it be in the journal: a mark may be lost as well.
+        """
         self._excuse(data, safe={"journal"})
+        self._outbox_deleted |= set(late)
+        self.comes_late(late)
+
+    def comes_late(self, versions: Iterable[Version]) -> None:
+        """These may be appended behind newer ones."""
+        self._late |= set(versions)
+
+    def rescued(self, versions: Iterable[Version]) -> None:
+        """These are in the journal, and the index that lost its name knows it."""
+        self._late -= set(versions) - self._came_late
 
     def power_cut(self, data: bytes) -> None:
         """The power failed, and this is what the journal holds after."""
+        self.removed |= self._returned - set(versions_of(data))
         self._excuse(data, safe={"index", "journal"})
+        lost = self._outbox_deleted - set(versions_of(data))  # they were in the file, but not yet on the disk
+        self.excused |= {version for version in lost if self.acked.get(version) != "journal"}
+        # The index may have forgotten that these were flushed, and those before them replaced.
+        gone = self.removed - set(versions_of(data))
+        last = {version.id: place for place, version in enumerate(self.committed) if version in gone}
+        self._late |= {one for place, one in enumerate(self.committed) if place <= last.get(one.id, -1)}
 
     def _excuse(self, data: bytes, *, safe: set[Durability]) -> None:
         there = set(versions_of(data))
         times = Counter(self.committed)  # at the top stamp a record can be written the same twice: which one is there?
         for version in self.committed:
-            if self.acked.get(version) not in safe and (version not in there or times[version] > 1):
+            gone = version not in there | self.removed or times[version] > 1
+            if self.acked.get(version) not in safe and gone:
                 self.excused.add(version)
 
     def judge(self, data: bytes, rows: Mapping[str, Version], outbox: Iterable[Version] = ()) -> None:
@@ -130,11 +184,13 @@ class Witness:
         if rows != live and not closed:
             self.complain(f"index {sorted(rows.values())} is not the fold {sorted(live.values())}")
         order = {version: position for position, version in enumerate(self.committed)}
+        hands = self.removed | self._thinned
         for key, last in self._last_acknowledged().items():
+            taken = any(one.id == key and one in hands for one in self.committed[order[last] :])
             winner = winners.get(key, last)
             older = order.get(winner, order[last]) < order[last]
-            # What an unlinked store.db still had may come late: whoever deleted it gave up its order as well.
-            if older and last not in self.removed and winner not in self.excused | self.restored:
+            given_up = self.excused | self.restored | self._late
+            if older and not taken and winner not in given_up:
                 self.complain(f"{winner} wins over our newer {last}")
 
     def _last_acknowledged(self) -> dict[str, Version]:
@@ -154,13 +210,22 @@ class Witness:
     def _judge_bad_lines(self, data: bytes) -> None:
         last = {version.id: version for version in self.committed}
         given_up = [line_of(v) for v in self.committed if v != last[v.id] or v in self.excused]
-        # The rest of a line of ours, when the torn piece it should complete was another's, who ended it just before.
-        late_rests = [line_of(v) for v in self.committed] if self._stubs else []
         for line in lines_of(data):
             if read_line(line) is not None or any(line.startswith(stub) for stub in self._stubs):
                 continue
-            if not any(ours.startswith(line) for ours in given_up) and not any(o.endswith(line) for o in late_rests):
+            if not any(ours.startswith(line) for ours in given_up) and not self._is_late_rest(line):
                 self.complain(f"an unreadable line that nobody wrote: {line!r}")
+
+    def _is_late_rest(self, piece: bytes) -> bool:
+        """Whether it is what follows in a line of ours on the torn piece that it should have completed.
+
+        Somebody had ended that just before. A kill may have cut the rest, too.
+        """
+        for line in {line_of(version) for version in self.committed}:
+            begun = line.partition(piece)[0]
+            if piece in line and begun and any(stub.startswith(begun) for stub in self._stubs):
+                return True
+        return False
 
 
 class Editor:
@@ -263,16 +328,17 @@ class Editor:
             self.snapshots.append(self._read())
 
     def _append(self, data: bytes) -> None:
-        before = self._read()
-        self.file.append(data)
-        self._done(before)
+        self._change(self.file.append, data, self._read() + data)
 
     def _overwrite(self, data: bytes) -> None:
-        before = self._read()
-        self.file.overwrite(data)
-        self._done(before)
+        self._change(self.file.overwrite, data, data)
 
     def _replace(self, data: bytes) -> None:
-        before = self._read()
-        self.file.replace(data)
-        self._done(before)
+        self._change(self.file.replace, data, data)
+
+    def _change(self, how: Callable[[bytes], None], data: bytes, after: bytes) -> None:
+        """Do it, unless pieces of lines happen to make a stamp that cannot be read."""
+        if all(version.stamp <= STAMP_MAX for version in versions_of(after)):
+            before = self._read()
+            how(data)
+            self._done(before)

@@ -6,6 +6,8 @@ from without; ``run`` leads any ``Subject`` through one and judges it by the mod
 
 from __future__ import annotations
 
+from bisect import bisect
+from collections import Counter
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, get_args
 
 from hypothesis import strategies as st
@@ -131,7 +133,10 @@ class Run:
         self.witness = Witness()
         self.editor = Editor(subject.file, self.witness)
         self._value = 100
-        self._unsure: set[tuple[str, int | None]] = set()
+        self._asked: list[tuple[str, int | None]] = []  #: every write, in order
+        self._deleted = 0  #: how many there were when the index was deleted
+        self._known: list[int] = []  #: which of them each version of the witness's ``committed`` is, by position
+        self._looks: dict[object, set[bytes]] = {}  #: what there was, by its stat
 
     @property
     def problems(self) -> list[str]:
@@ -141,10 +146,20 @@ class Run:
         if command.name.startswith("editor."):
             getattr(self.editor, command.name.removeprefix("editor."))(*command.arguments, **command.options)
             return
-        before = self._bytes()
+        before, blind = self._bytes(), self._looks_like_another()
         getattr(self, command.name)(*command.arguments, **command.options)
         self._adopt()
-        self.witness.appended(before, self._bytes())
+        self.witness.appended(before, self._bytes(), seen=b"" if blind else before)
+        self._looks_like_another()
+
+    def _looks_like_another(self) -> bool:
+        """Whether the stat is that of a former content: an append believes it, and may then repeat a line.
+
+        Or of one that was there on the way to another, with a line less.
+        """
+        contents, now = self._looks.setdefault(self.subject.file.looks(), set()), self._bytes()
+        contents.add(now)
+        return any(len(other) >= len(now) and not other.startswith(now) for other in contents)
 
     def put(self, handle: int, record_id: str, *, durability: Durability = "index") -> None:
         self._value += 1
@@ -171,7 +186,8 @@ class Run:
 
     def delete_index(self) -> None:
         self.subject.delete_index()
-        self.witness.index_deleted(self._bytes())
+        self.witness.index_deleted(self._bytes(), self.witness.committed)
+        self._deleted = len(self._asked)
 
     def advance(self, ms: int) -> None:
         self.subject.advance(ms)
@@ -189,23 +205,42 @@ class Run:
         return self.subject.file.read() or b""
 
     def _adopt(self) -> None:
-        """A write without a promise may have happened: when its line shows up it is ours, in the order of stamps."""
+        """A write without a promise may have happened: when its line shows up it is ours, in the order of writes."""
         ours = self.witness.committed
-        for version in versions_of(self._bytes()):
-            if version not in ours and (version.id, version.value) in self._unsure:
-                later = (n for n, other in enumerate(ours) if other.id == version.id and other.stamp > version.stamp)
-                ours.insert(next(later, len(ours)), version)
+        for version, times in Counter(versions_of(self._bytes())).items():
+            while ours.count(version) < times and (unsure := self._unsure(version)):
+                # Of several deletions it is the first that stands behind what is older.
+                older = [asked for asked, other in self._pairs(version.id) if other.stamp < version.stamp]
+                asked = next((n for n in unsure if n > max(older, default=-1)), unsure[-1])
+                self._adopt_as(asked, version)
         for version in fold(versions_of(self._bytes())).values():
-            # At the top stamp it may be the same, to the letter, as one that we wrote before another.
-            unsure = (version.id, version.value) in self._unsure
+            # At the top stamp, or when that other is gone, it may be the same as one that we wrote before another.
             newest = next((other for other in reversed(ours) if other.id == version.id), version)
-            if unsure and version in ours and newest != version and newest.stamp == version.stamp:
-                ours.append(version)
+            unsure = self._unsure(version)
+            if unsure and version in ours and newest != version and newest.stamp <= version.stamp:
+                self._adopt_as(unsure[-1], version)
+
+    def _unsure(self, version: Version) -> list[int]:
+        """The writes without a promise that may have made *version*, and of which no other is known to come."""
+        wanted, known = (version.id, version.value), set(self._known)
+        return [n for n, asked in enumerate(self._asked) if asked == wanted and n not in known]
+
+    def _pairs(self, record_id: str) -> list[tuple[int, Version]]:
+        pairs = zip(self._known, self.witness.committed, strict=True)
+        return [(asked, version) for asked, version in pairs if version.id == record_id]
+
+    def _adopt_as(self, asked: int, version: Version) -> None:
+        place = bisect(self._known, asked)
+        self._known.insert(place, asked)
+        self.witness.committed.insert(place, version)
+        if asked < self._deleted:
+            self.witness.comes_late([version])
 
     def _written(self, record_id: str, value: int | None, version: Version | None, durability: Durability) -> None:
+        self._asked.append((record_id, value))
         if version is None:
-            self._unsure.add((record_id, value))
             return
+        self._known.append(len(self._asked) - 1)
         if version[::2] != (record_id, value):
             self.witness.complain(f"asked to store {record_id}={value}, stored {version}")
         self.witness.wrote(version)

@@ -125,7 +125,7 @@ class World:
         return self._indexes
 
     def committed(self, index: Index, seq: int, version: Version) -> None:
-        self.witness.wrote(version)
+        self.witness.wrote(version, in_lost_index=index is not self.store_db)
         index.settled.discard(version)
         if self._seqs.setdefault((index.number, seq), version) != version:
             self.witness.complain(f"cursor {index.number, seq} names two changes")
@@ -134,15 +134,17 @@ class World:
         self._created_durably = durable and self.git_content is not None
         return self.disk.create()
 
-    def append(self, inode: Inode, chunk: bytes, index: Index) -> int:
+    def append(self, handle: Handle, inode: Inode, chunk: bytes) -> int:
         """Write at the end of the inode; return where that was."""
         before, began = inode.data, len(inode.data)
         self.disk.write(inode, before + chunk)
         if self.disk.entry is inode:
             back = set(versions_of(inode.data)) - set(versions_of(before))
-            for version in sorted(back & index.settled & self.witness.removed):
+            for version in sorted(back & handle.index.settled & self.witness.removed):
+                if self.witness.committed.count(version) > 1:
+                    continue  # at the top stamp it was written the same twice: the other is flushed and removed
                 self.witness.complain(f"it was flushed and removed, and we brought it back: {version}")
-            self.witness.appended(before, inode.data)
+            self.witness.appended(before, inode.data, seen=handle.seen)
         return began
 
     def rename_over(self, data: bytes) -> None:
@@ -165,7 +167,7 @@ class World:
         """End the process; when it was in a write(), *cut* of its bytes are in the file."""
         handle, call = self.handles[number], self._calls[number]
         if handle.appending and handle.held is not None:
-            self.append(handle.held, handle.appending[: min(cut, len(handle.appending))], handle.index)
+            self.append(handle, handle.held, handle.appending[: min(cut, len(handle.appending))])
         if call is not None:
             call.close()
         if self.lock_holder is handle:
@@ -189,8 +191,9 @@ class World:
 
     def delete_index(self) -> None:
         if self.store_db is not None:
+            late = versions_of(b"\n".join(self.store_db.committed.outbox().values()))
             self.store_db = None
-            self.witness.index_deleted(self.disk.read() or b"")
+            self.witness.index_deleted(self.disk.read() or b"", late)
 
     def advance(self, ms: int) -> None:
         self.wait(ms)

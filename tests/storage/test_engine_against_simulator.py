@@ -13,7 +13,7 @@ from taskstore_async.core.record import Document
 from taskstore_async.core.schedule import Durability, SyncConfig
 from taskstore_async.errors import NotFoundError, TaskStoreError
 from taskstore_async.storage.store import Store
-from tests.storage.simulator_disk import Version, read_line
+from tests.storage.simulator_disk import Version, read_line, versions_of
 from tests.storage.simulator_schedule import A, Command, outside, run
 
 if TYPE_CHECKING:
@@ -30,6 +30,13 @@ class RealFile:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+
+    def looks(self) -> tuple[int, ...] | None:
+        try:
+            status = self.path.stat()
+        except FileNotFoundError:
+            return None
+        return status.st_dev, status.st_ino, status.st_mtime_ns, status.st_ctime_ns
 
     def read(self) -> bytes | None:
         try:
@@ -95,7 +102,8 @@ class StoreSubject:
                 f"SELECT line FROM {reader.collections[NAME].rows} WHERE id = ?", (record_id,)
             ).fetchone()
         )
-        return read_line(raw)
+        written = [read_line(raw), *reversed(versions_of(self.file.read() or b""))]  # a later version may have met it
+        return next(one for one in written if one is not None and (one.id, one.value) == (record_id, None))
 
     def flush(self, handle: int) -> bool:
         return self._done(self._store(handle).flush)

@@ -135,6 +135,15 @@ class Schedules:
         world.editor.edit_value()
 
     @staticmethod
+    def fresh_only_20_ms_after_ctime(world: World) -> None:
+        """Two edits within one tick that keep the old mtime, the second after we looked."""
+        world.editor.add_line("a")
+        world.advance(100)
+        world.edit_keeping_mtime()
+        world.sync(A)
+        world.edit_keeping_mtime()
+
+    @staticmethod
     def ctime_compared(world: World) -> None:
         """An edit that keeps size and mtime, as ``cp -p`` brings it."""
         world.editor.add_line("a")
@@ -265,6 +274,23 @@ class Schedules:
         world.put(A, "c", durability="relaxed")
 
     @staticmethod
+    def scanned_after_append_that_record_does_not_cover(world: World) -> None:
+        """Somebody's line comes before ours, which counts but stands behind what is known; then ours is removed."""
+        world.put(A, "a", durability="journal", pause="append")
+        world.editor.add_line("b")
+        world.finish(A)
+        world.editor.drop_line(1)
+
+    @staticmethod
+    def index_durable_before_top_stamp(world: World) -> None:
+        """At the top stamp: the power cut takes commit and mark, and what waits again then wins the tie."""
+        world.editor.add_line("x", FAR)
+        world.put(A, "x")
+        world.flush(A)
+        world.delete(A, "x", durability="journal")
+        world.power_cut()
+
+    @staticmethod
     def fsync_before_answer(world: World) -> None:
         """At ``journal`` the answer means that a power cut is harmless."""
         world.put(A, "a", durability="journal")
@@ -327,6 +353,18 @@ class Schedules:
         world.idle(A)
         world.editor.check_out(0)
         world.sync(B)
+
+    @staticmethod
+    def mark_left_in_lost_index(world: World) -> None:
+        """B flushed at the top stamp, moved on to a new store.db, and wrote again; A still has the old one open."""
+        world.editor.add_line("x", FAR)
+        world.sync(A)
+        world.put(B, "x", durability="journal")
+        world.put(B, "x", durability="journal")
+        world.delete_index()
+        world.put(B, "x", durability="journal")
+        world.put(B, "y")
+        world.sync(A)
 
     # -- compaction
 
