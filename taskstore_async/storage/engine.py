@@ -235,6 +235,9 @@ class Engine(Sessions):
             self.schedule.wrote(application.written, now_ms=_monotonic_ms())
         try:
             if at_once:
+                if application.by_position:
+                    # A power cut must not bring back an older version that then waits, and is appended behind this one.
+                    index.make_durable()
                 session.flusher.some(application.lines)
             if not index.is_named:
                 self._rescue(index)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 
 from taskstore_async.core.line import columns_of_lines
-from taskstore_async.core.stamp import next_stamp
+from taskstore_async.core.stamp import MAX_STAMP_MS, next_stamp
 from taskstore_async.storage import schema
 from taskstore_async.storage.log import instant_of
 
@@ -51,11 +51,13 @@ class RowWriter:
     Attributes:
         lines: The lines of the transaction by collection, oldest first, as they must be appended.
         written: How many versions it wrote.
+        by_position: One of them has the greatest stamp, where the later line wins.
     """
 
     def __init__(self, index: Index, *, coalesce: bool, append_all: bool) -> None:
         self.lines: dict[str, list[bytes]] = {}
         self.written = 0
+        self.by_position = False
         self._index = index
         self._db = index.db
         self._clock_ms = index.now_ms()
@@ -135,6 +137,8 @@ class RowWriter:
         self._log.append([seq, collection.key, record_id, kind, schema.OWN, ms, ns, None])
         self.lines.setdefault(collection.name, []).append(raw)
         self.written += 1
+        if ms >= MAX_STAMP_MS:
+            self.by_position = True
 
     def _keep_line(self, row: Row) -> None:
         """Copy the line that a row is about to lose into its entry in the log, so that it is flushed all the same."""

@@ -223,6 +223,18 @@ class Script(Work):
             db.execute("PRAGMA user_version = 99")
         Store.open(self.folder, sync=SyncConfig(auto_export=False))._engine.abandon()
 
+    def greatest_stamp(self, store: Store) -> None:
+        """Where the stamp cannot grow the later line wins: nothing older may come behind what was acknowledged."""
+        with (store.path / "plans.jsonl").open("wb") as file:
+            file.write(b'{"id":"a","deleted":true,"updated_at":9007199254740991}\n')
+            file.flush()
+            os.fsync(file.fileno())
+        store.sync()
+        for number, level in ((1, Durability.INDEX), (2, Durability.JOURNAL), (3, Durability.JOURNAL)):
+            record = self.record(("plans", "a"), number)
+            self.change({("plans", "a"): number}, level, lambda r=record, at=level: store.put(r, durability=at))
+            store.flush()
+
     def put_both(self, store: Store, number: int, level: Durability) -> None:
         self.change(dict.fromkeys(TWINS, number), level, lambda: self.batch(store, number, level))
 

@@ -43,7 +43,7 @@ class TestPowerCut:
         assert not broken, broken[0]
         assert sum(run["cuts"] for run in found) >= CUTS
 
-    @pytest.mark.parametrize("script", ["relaxed_batch", "relaxed_batch_beside", "replaced_index"])
+    @pytest.mark.parametrize("script", ["relaxed_batch", "relaxed_batch_beside", "replaced_index", "greatest_stamp"])
     def test_everywhere(self, script: str) -> None:
         (run,) = runs(script, PER_PLACE)
         assert run["cuts"] > 50 * PER_PLACE
