@@ -136,13 +136,15 @@ class Sessions:
         What cannot be appended now goes into the outbox of the index that has the name, which is made if there is none.
         """
         lost.catch_up()
+        session = self._session_of(lost)
         try:
-            self._session_of(lost).flusher.all()
+            session.flusher.all()
         except (FlushError, CollectionClosedError, sqlite3.Error, CommitError):
             lost.recount()
         except FsyncError as error:
             lost.recount()
             self._broke(error)
+        self._settle_marks(session)  # another handle that has it open still would append the same again
         return self.connections.reopen_lost(lost, settle=not self._health.distrusted)
 
     def _settle_marks(self, session: Session) -> None:

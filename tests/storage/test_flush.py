@@ -524,3 +524,36 @@ def test_crc_of_a_file_that_is_shorter_than_thought(tmp_path: Path) -> None:
         assert descriptor is not None
         assert journal.crc_of_prefix(descriptor, 3) == -1
         assert list(journal.chunks(descriptor, 0, 9)) == [b"ab"]
+
+
+class TestLostIndex:
+    """Who leaves a store.db that lost its name tells the others that have it open what was flushed."""
+
+    @pytest.fixture
+    def left(self, tmp_path: Path) -> Iterator[tuple[Store, Store]]:
+        """Two handles on one store, whose index is deleted; the second has flushed, and gone on to a new one."""
+        with open_store(tmp_path) as stays, open_store(tmp_path) as leaves:
+            journal_of(leaves).write_bytes(line("a", 2**53 - 1, v=0) + b"\n")
+            stays.put(document("b"))
+            for value in (1, 2):
+                leaves.put(document("a", v=value), durability=Durability.JOURNAL)
+            (leaves.path / "store.db").unlink()
+            leaves.put(document("a", v=3), durability=Durability.JOURNAL)
+            leaves.flush()
+            yield stays, leaves
+
+    def test_what_was_flushed_does_not_come_behind_what_is_newer(self, left: tuple[Store, Store]) -> None:
+        stays, leaves = left
+        stays.sync()
+        for store in left:
+            found = store.get(NAME, "a")
+            assert found is not None
+            assert found["v"] == 3
+        assert len(lines_in(leaves)) == 5
+
+    def test_what_was_removed_stays_removed(self, left: tuple[Store, Store]) -> None:
+        stays, leaves = left
+        kept = [one for one in lines_in(leaves) if b'"v":2' not in one]
+        journal_of(leaves).write_bytes(b"\n".join([*kept, b""]))
+        stays.sync()
+        assert lines_in(leaves) == kept
