@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 CHUNK = 1 << 16  #: bytes; lines are read from a processor's cache, see `core.line_reader`
 CRC_CHUNK = 1 << 20
-SETTLE_NS = 20_000_000  #: a file recorded sooner than this after its mtime may change again within the same mtime
+SETTLE_NS = 20_000_000  #: a file recorded sooner than this after a change may change again with the same times
 LOCK_WAIT_S = 10.0
 
 
@@ -92,18 +92,20 @@ def closed(collection: str, path: Path) -> CollectionClosedError:
 def looks_fresh(record: FileRecord | None, status: os.stat_result | None, *, flushing: bool = False) -> bool:
     """Whether *status* alone shows that nothing moved since *record*.
 
-    A file recorded within 20 ms of its mtime may have changed since without showing it; before a flush five equal
-    values are enough, because the CRC that the append extends still convicts such an edit at the next look.
+    A file recorded within 20 ms of its mtime or ctime may have changed since without showing it; before a flush five
+    equal values are enough, because the CRC that the append extends still convicts such an edit at the next look. That
+    there is none is no proof when lines of ours stood in one behind what is known.
     """
     if record is None:
         return False
     if status is None:
-        return record.size == 0
+        return record.size == 0 and not record.rescan
     if not stat.S_ISREG(status.st_mode):
         return False
     if status.st_size == 0:
-        return record.size == 0
-    return record.identity == identity_of(status) and (flushing or record.recorded_ns - record.mtime_ns >= SETTLE_NS)
+        return record.size == 0 and not record.rescan
+    changed_ns = max(record.mtime_ns, record.ctime_ns)  # an mtime can be set, and is when a file is copied
+    return record.identity == identity_of(status) and (flushing or record.recorded_ns - changed_ns >= SETTLE_NS)
 
 
 def classify(descriptor: int | None, record: FileRecord | None, *, flushing: bool = False) -> How:

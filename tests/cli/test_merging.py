@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import io
 import json
-import os
 import subprocess
 import sys
+import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -16,6 +16,7 @@ from taskstore_async.cli import opening
 from taskstore_async.git import resolving
 from taskstore_async.git.driver import merge_files
 from taskstore_async.storage.directory import Directory
+from taskstore_async.storage.journal import SETTLE_NS
 from tests.cli.test_process import on_a_terminal
 
 if TYPE_CHECKING:
@@ -301,6 +302,7 @@ class TestStanding:
 
 WRITER = """
 import sys
+import time
 import anyio
 from taskstore_async import Document, StateManager, SyncConfig
 
@@ -604,7 +606,7 @@ class TestTrouble:
 
     def test_locked(self, tstore: Tstore, journal: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         merged(journal)
-        os.utime(journal, (1, 1))  # a file of this moment could change again within its mtime, and is looked at twice
+        time.sleep(SETTLE_NS / 1e9)  # what changed just now could change again with the same times
         assert tstore("conflicts").code == 5
         before = journal.read_bytes()
         monkeypatch.setattr(opening, "DEADLINE_S", 0.05)

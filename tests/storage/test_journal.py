@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -13,7 +14,6 @@ from taskstore_async.storage import files, journal
 from taskstore_async.storage.store import Store
 
 if TYPE_CHECKING:
-    import os
     from collections.abc import Iterator
     from pathlib import Path
 
@@ -49,6 +49,17 @@ class TestFresh:
         record = recorded(status, later_ms)
         assert journal.looks_fresh(record, status) is fresh
         assert journal.looks_fresh(record, status, flushing=True)
+
+    def test_a_copied_mtime_proves_nothing(self, tmp_path: Path) -> None:
+        path = tmp_path / "plans.jsonl"
+        path.write_bytes(b"x\n")
+        os.utime(path, ns=(0, 0))  # as `touch -r` and `cp -p` do; the next such edit may look just the same
+        status = path.stat()
+        soon = msgspec.structs.replace(recorded(status, 20), recorded_ns=status.st_ctime_ns + 19 * MS)
+        assert not journal.looks_fresh(soon, status)
+        assert journal.looks_fresh(soon, status, flushing=True)
+        later = msgspec.structs.replace(soon, recorded_ns=status.st_ctime_ns + 20 * MS)
+        assert journal.looks_fresh(later, status)
 
     @pytest.mark.parametrize("name", ["device", "inode", "size", "mtime_ns", "ctime_ns"])
     def test_all_five_are_equal(self, name: str, tmp_path: Path) -> None:
@@ -96,6 +107,27 @@ class TestAppend:
         line = store.line("plans", "ours")
         assert line is not None
         assert line in path.read_bytes().split(b"\n")
+
+    def test_it_is_missed_when_the_whole_file_goes_before_it_was_read(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        write = files.write
+
+        def beaten(descriptor: int, data: bytes) -> int:
+            """Let somebody else be the first to write into the file that we have just made."""
+            monkeypatch.setattr(files, "write", write)
+            with path.open("ab") as file:
+                file.write(b'{"id":"theirs","updated_at":1}\n')
+            return write(descriptor, data)
+
+        with Store.open(tmp_path, sync=SyncConfig(auto_export=False)) as store:
+            path = path_of(store)
+            store.put(Document("plans", {"id": "ours"}))
+            monkeypatch.setattr(files, "write", beaten)
+            store.flush()
+            path.unlink()
+            store.sync()
+            assert store.list("plans") == []
 
 
 class TestImportOverPending:

@@ -7,12 +7,14 @@ import shutil
 import subprocess
 import sys
 import textwrap
+import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from taskstore_async.core.filters import eq
 from taskstore_async.errors import CollectionClosedError, ReferencedError, UniqueError
+from taskstore_async.storage import journal
 from taskstore_async.storage.store import Store
 from tests.storage.samples import Plan, Step
 from tests.storage.workshop import (
@@ -49,6 +51,7 @@ def folder(tmp_path: Path) -> Path:
 def settle(folder: Path) -> None:
     for path in (folder / ".taskstore").glob("*.jsonl"):
         backdate(path)
+    time.sleep(journal.SETTLE_NS / 1e9)  # a ctime cannot be set
     with open_store(folder) as store:
         store.sync()
 
