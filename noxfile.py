@@ -83,6 +83,8 @@ def soak(session: nox.Session) -> None:
 def crash(session: nox.Session) -> None:
     """Kill 3,000 processes and 50 at each failpoint, fail 500 runs, cut power 2,000 times, plant bugs, and so on.
 
+    That includes 100,000 schedules of the simulator, and 7,500 of them for the engine.
+
     As root on Linux it also cuts the power of real file systems 300 times; `apt install e2fsprogs xfsprogs` makes both.
     """
     install(session)
@@ -99,6 +101,8 @@ def crash(session: nox.Session) -> None:
     long = {"TASKSTORE_HISTORIES": "1000", "TASKSTORE_MODEL": "1000", "HYPOTHESIS_PROFILE": "new"}
     rooms = ["tests/processes/test_linearizability.py", "tests/actor/test_model.py"]
     session.run("pytest", *patient, *rooms, *session.posargs, env=long)
+    simulated = ["tests/storage/test_simulator.py", "tests/storage/test_engine_against_simulator.py"]
+    session.run("pytest", *patient, *simulated, *session.posargs, env={"HYPOTHESIS_PROFILE": "thorough"})
     planted = {"TASKSTORE_PLANTED": "1", "TASKSTORE_CUTS_REAL": "32"}
     session.run("pytest", *patient, "tests/crash/test_planted.py", *session.posargs, env=planted)
 

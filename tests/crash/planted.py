@@ -126,6 +126,12 @@ PLANTED: Final = (
         f"{_POWER}::test_everywhere",
     ),
     Planted(
+        "a line at the greatest stamp is appended before its commit is on the disk",
+        "storage/engine.py",
+        (("                if application.by_position:\n", "                if False:\n"),),
+        f"{_POWER}::test_everywhere",
+    ),
+    Planted(
         "the directory of a new journal is not fsynced",
         "storage/flush.py",
         (("        if inode in self._durable:\n", "        if True:\n"),),

@@ -34,6 +34,7 @@ _CONFLICTS: Final = ("tests/core/test_conflicts.py",)
 _GIT: Final = ("tests/storage/test_git.py",)
 _SYNC: Final = ("tests/storage/test_sync.py",)
 _JOURNAL: Final = ("tests/storage/test_journal.py",)
+_FLUSH: Final = ("tests/storage/test_flush.py",)
 
 MUTANTS: Final = (
     # -- fold
@@ -172,6 +173,27 @@ MUTANTS: Final = (
     ),
     Mutant(
         "any stat is fresh at once", "storage/journal.py", "SETTLE_NS = 20_000_000", "SETTLE_NS = -(10**30)", _JOURNAL
+    ),
+    Mutant(
+        "a copied mtime is believed at once",
+        "storage/journal.py",
+        "max(record.mtime_ns, record.ctime_ns)",
+        "record.mtime_ns",
+        _JOURNAL,
+    ),
+    Mutant(
+        "a file that is gone takes no unread line of ours along",
+        "storage/journal.py",
+        "    if status is None:\n        return record.size == 0 and not record.rescan",
+        "    if status is None:\n        return record.size == 0",
+        _JOURNAL,
+    ),
+    Mutant(
+        "no mark is left in a lost index",
+        "storage/engine.py",
+        "self._settle_marks(session)  # another handle",
+        "pass  # another handle",
+        _FLUSH,
     ),
     Mutant(
         "a line is glued to a torn one",

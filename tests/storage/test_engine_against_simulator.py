@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from tests.storage.simulator_schedule import Schedule
 
 NAME = "plans"
+EXAMPLES = settings().max_examples * 3 // 2  #: a schedule costs 30 milliseconds
 
 
 class RealFile:
@@ -152,6 +153,6 @@ class TestEngineKeepsThePromisesOfTheModel:
     """Nothing acknowledged is lost, nothing is made up, and the index is the fold: whatever is done from without."""
 
     @given(schedule=outside())
-    @settings(max_examples=150)
+    @settings(max_examples=EXAMPLES)
     def test_in_any_schedule(self, schedule: list[Command]) -> None:
         assert broken_by(schedule) == []
