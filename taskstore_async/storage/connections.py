@@ -167,6 +167,9 @@ class Connections:
         try:
             if outbox:
                 opened.index.catch_up()
+                # Another handle may have brought along the same.
+                has = outbox_of(opened.index)
+                outbox = {name: [raw for raw in raws if raw not in has.get(name, ())] for name, raws in outbox.items()}
                 with opened.index.transaction(full=True):
                     take_outbox(opened.index, self._directory, outbox, building=False, settle=settle)
         except BaseException:

@@ -15,6 +15,7 @@ import sys
 import tempfile
 import traceback
 from contextlib import closing
+from functools import partial
 from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, NamedTuple
@@ -231,8 +232,8 @@ class Script(Work):
             os.fsync(file.fileno())
         store.sync()
         for number, level in ((1, Durability.INDEX), (2, Durability.JOURNAL), (3, Durability.JOURNAL)):
-            record = self.record(("plans", "a"), number)
-            self.change({("plans", "a"): number}, level, lambda r=record, at=level: store.put(r, durability=at))
+            put = partial(store.put, self.record(("plans", "a"), number), durability=level)
+            self.change({("plans", "a"): number}, level, put)
             store.flush()
 
     def put_both(self, store: Store, number: int, level: Durability) -> None:

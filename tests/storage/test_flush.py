@@ -11,7 +11,13 @@ import pytest
 
 from taskstore_async.core.record import Document
 from taskstore_async.core.schedule import SyncConfig
-from taskstore_async.errors import FlushError, StoreBrokenError, WriteFailedError, WriteUncertainError
+from taskstore_async.errors import (
+    CollectionClosedError,
+    FlushError,
+    StoreBrokenError,
+    WriteFailedError,
+    WriteUncertainError,
+)
 from taskstore_async.storage import files, journal
 from tests.storage.workshop import (
     NAME,
@@ -550,6 +556,19 @@ class TestLostIndex:
             assert found is not None
             assert found["v"] == 3
         assert len(lines_in(leaves)) == 5
+
+    def test_what_waits_is_brought_along_once(self, tmp_path: Path) -> None:
+        with open_store(tmp_path) as one, open_store(tmp_path) as other:
+            one.put(document("a"))
+            other.put(document("b"))
+            journal_of(one).write_bytes(b"<<<<<<<\n")  # nothing can be appended to it
+            (one.path / "store.db").unlink()
+            for store in (one, other):
+                with pytest.raises(CollectionClosedError):
+                    store.flush()
+            journal_of(one).unlink()
+            other.flush()
+            assert len(lines_in(one)) == 2
 
     def test_what_was_removed_stays_removed(self, left: tuple[Store, Store]) -> None:
         stays, leaves = left
