@@ -28,11 +28,11 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Opened",
+    "bring_along",
     "build_in_memory",
     "open_or_build",
     "outbox_of",
     "replace_index",
-    "take_outbox",
 ]
 
 
@@ -250,3 +250,12 @@ def take_outbox(
         )
         syncer.one(name, settle=settle, force=True)
     index.recount()
+
+
+def bring_along(index: Index, directory: Directory, outbox: dict[str, list[bytes]], *, settle: bool) -> None:
+    """Enter into the outbox of *index* what waits in another one, unless another handle has brought along the same."""
+    index.catch_up()
+    there = {name: set(raws) for name, raws in outbox_of(index).items()}
+    missing = {name: [raw for raw in raws if raw not in there.get(name, ())] for name, raws in outbox.items()}
+    with index.transaction(full=True):
+        take_outbox(index, directory, missing, building=False, settle=settle)

@@ -160,18 +160,13 @@ class Connections:
             lost: Caught up. It is closed.
             settle: As for `Syncer.one`.
         """
-        from taskstore_async.storage.build import outbox_of, take_outbox  # noqa: PLC0415 - reason: a command that reads makes no index
+        from taskstore_async.storage.build import bring_along, outbox_of  # noqa: PLC0415 - reason: a command that reads makes no index
 
         outbox = outbox_of(lost)
         opened = self._open_or_build()
         try:
             if outbox:
-                opened.index.catch_up()
-                # Another handle may have brought along the same.
-                has = outbox_of(opened.index)
-                outbox = {name: [raw for raw in raws if raw not in has.get(name, ())] for name, raws in outbox.items()}
-                with opened.index.transaction(full=True):
-                    take_outbox(opened.index, self._directory, outbox, building=False, settle=settle)
+                bring_along(opened.index, self._directory, outbox, settle=settle)
         except BaseException:
             opened.index.close()
             raise
@@ -186,16 +181,11 @@ class Connections:
             index: The one that writes.
             settle: As for `Syncer.one`.
         """
-        if not self.saved:
-            return
-        from taskstore_async.storage.build import outbox_of, take_outbox  # noqa: PLC0415 - reason: a command that reads makes no index
+        if self.saved:
+            from taskstore_async.storage.build import bring_along  # noqa: PLC0415 - reason: a command that reads makes no index
 
-        index.catch_up()
-        there = outbox_of(index)
-        missing = {name: [raw for raw in raws if raw not in there.get(name, ())] for name, raws in self.saved.items()}
-        with index.transaction(full=True):
-            take_outbox(index, self._directory, missing, building=False, settle=settle)
-        self.saved = {}
+            bring_along(index, self._directory, self.saved, settle=settle)
+            self.saved = {}
 
     def replace_index(self, reason: str) -> None:
         """Close both, set the index aside, and open a new one that has what the old one had not flushed.
