@@ -79,7 +79,8 @@ def main(argv: Sequence[str]) -> int:
         lines += [f"{name}\t{escape(what)}" if what else name for name, what in islice(candidates(words), _MOST)]
     # A candidate with a control character could not be typed, and would act on the terminal.
     shown = [line for line in lines if escape(line, keep="\t") == line]
-    sys.stdout.write("".join(f"{line}\n" for line in shown))
+    with suppress(OSError):  # the shell that asked has gone
+        sys.stdout.write("".join(f"{line}\n" for line in shown))
     return 0
 
 

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import errno
-import os
 import re
 import sys
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from enum import IntEnum
 from typing import TYPE_CHECKING, Final
 
 import typer
 
 from taskstore_async import errors
+from taskstore_async.cli.streams import let_go_of
 from taskstore_async.cli.text import escape
 
 if TYPE_CHECKING:
@@ -126,7 +126,7 @@ def tell(error: BaseException, message: str, *, as_json: bool) -> None:
         "details": details,
     }
     line = msgspec.json.encode({"error": shown}).decode()
-    print(escape(line) if sys.stderr.isatty() else line, file=sys.stderr)  # noqa: T201 - reason: as above
+    _print(escape(line) if sys.stderr.isatty() else line)
 
 
 _PLAIN: Final = (str, int, float, tuple, list, dict, type(None))
@@ -135,7 +135,12 @@ _PLAIN: Final = (str, int, float, tuple, list, dict, type(None))
 def say(message: str) -> None:
     """Tell a person something: words go to stderr, so that results can be piped."""
     text = escape(message) if sys.stderr.isatty() else message
-    print(f"tstore: {text}", file=sys.stderr)  # noqa: T201 - reason: printing is what a command line does
+    _print(f"tstore: {text}")
+
+
+def _print(line: str) -> None:
+    with suppress(OSError):  # nobody can be told that; the exit code still tells
+        print(line, file=sys.stderr)  # noqa: T201 - reason: printing is what a command line does
 
 
 @contextmanager
@@ -151,7 +156,7 @@ def errors_as_exit_codes(*, as_json: bool = False) -> Generator[None, None, None
     try:
         yield
     except BrokenPipeError as error:
-        _let_go_of_stdout()
+        let_go_of("stdout")
         raise typer.Exit(exit_code_of(error)) from error
     except KeyboardInterrupt as error:
         raise typer.Exit(exit_code_of(error)) from error
@@ -163,13 +168,3 @@ def errors_as_exit_codes(*, as_json: bool = False) -> Generator[None, None, None
         hint = "make room" if error.errno in _FULL else "see that the path is right and that this user may use it"
         tell(error, f"{where}{error.strerror or error}; {hint}", as_json=as_json)
         raise typer.Exit(ExitCode.FAILED) from error
-
-
-def _let_go_of_stdout() -> None:
-    """Keep the interpreter from complaining at exit about what it can no longer write."""
-    try:
-        null = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(null, sys.stdout.fileno())
-        os.close(null)
-    except (OSError, ValueError):  # stdout is no file of ours
-        pass

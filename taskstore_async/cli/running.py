@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from taskstore_async import __version__
-from taskstore_async.cli.errors import ExitCode, UsageError, errors_as_exit_codes, exit_code_of, tell
+from taskstore_async.cli.errors import ExitCode, UsageError, errors_as_exit_codes, tell
 from taskstore_async.cli.invocation import (
     ColorOption,
     Invocation,
@@ -62,16 +62,18 @@ def tstore(
 def run(argv: Sequence[str] | None = None) -> int:
     """Run one command; see `taskstore_async.cli.main`."""
     words = list(sys.argv[1:] if argv is None else argv)
+    as_json = not {"--json", "--jsonl"}.isdisjoint(words)
     try:
-        code = app(words or ["--help"], prog_name="tstore", standalone_mode=False)
+        with errors_as_exit_codes(as_json=as_json):  # of what is printed for no command, such as --help
+            code = app(words or ["--help"], prog_name="tstore", standalone_mode=False)
     except typer.Abort:
         return ExitCode.INTERRUPTED
-    except (KeyboardInterrupt, BrokenPipeError) as error:
-        return exit_code_of(error)
+    except typer.Exit as ended:
+        return ended.exit_code
     except Exception as error:
         if not _is_usage(error):
             raise
-        _say_usage(error, as_json=not {"--json", "--jsonl"}.isdisjoint(words))
+        _say_usage(error, as_json=as_json)
         return ExitCode.USAGE
     return int(code or 0)
 

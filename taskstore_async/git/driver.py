@@ -10,6 +10,7 @@ import gc
 import os
 import sys
 import time
+from contextlib import suppress
 from typing import TYPE_CHECKING, Final, cast
 
 import msgspec
@@ -262,4 +263,5 @@ def _tell(name: str, merged: Merged, *, as_json: bool, to_stdout: bool) -> None:
 
 def _say(text: str) -> None:
     plain = "".join(char if char.isprintable() else ascii(char)[1:-1] for char in text)
-    print(plain.encode(errors="backslashreplace").decode(), file=sys.stderr)  # noqa: T201 - reason: words are its way to speak
+    with suppress(OSError):  # nobody listens
+        print(plain.encode(errors="backslashreplace").decode(), file=sys.stderr)  # noqa: T201 - reason: words are its way to speak

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -238,4 +239,5 @@ def _listed(names: Sequence[str]) -> str:
 
 def _say(text: str) -> None:
     plain = "".join(char if char.isprintable() else ascii(char)[1:-1] for char in text)
-    print("tstore:", plain.encode(errors="backslashreplace").decode(), file=sys.stderr)  # noqa: T201 - reason: a hook's way to speak
+    with suppress(OSError):  # nobody listens
+        print("tstore:", plain.encode(errors="backslashreplace").decode(), file=sys.stderr)  # noqa: T201 - reason: a hook's way to speak

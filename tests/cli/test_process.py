@@ -101,14 +101,48 @@ class TestProcess:
         assert (result.returncode, result.stderr) == (141, b"")
 
     @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="there is no device that is always full")  # noqa: PTH110 - reason: it is no file
-    def test_output_that_does_not_fit_is_told(self, folder: Path) -> None:
+    @pytest.mark.parametrize("unbuffered", ["", "1"])
+    @pytest.mark.parametrize(
+        "words", ["list issues", "list issues --json", "--help", "list --help", "--version", "merge a a a"]
+    )
+    def test_output_that_does_not_fit_is_told(
+        self, words: str, unbuffered: str, folder: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         assert main(["create", "issues", "a=b"]) == 0
+        (folder / "a").write_text('{"id":"a","updated_at":1}\n')
+        monkeypatch.setenv("PYTHONUNBUFFERED", unbuffered)
         with open("/dev/full", "wb") as full:  # noqa: PTH123 - reason: as above
             result = subprocess.run(
-                [*PROGRAM, "list", "issues"], stdout=full, stderr=subprocess.PIPE, cwd=folder, check=False
+                [*PROGRAM, *words.split()], stdout=full, stderr=subprocess.PIPE, cwd=folder, check=False
             )
-        assert result.returncode == 1
-        assert b"make room" in result.stderr
+            unheard = subprocess.run([*PROGRAM, "get", "issues", "b"], stderr=full, cwd=folder, check=False)
+        assert result.returncode == (2 if words.startswith("merge") else 1)
+        assert b"No space left" in result.stderr
+        assert result.stderr.count(b"\n") == 1
+        assert unheard.returncode == 3
+
+    @pytest.mark.skipif(sys.platform == "win32", reason="the shell is POSIX's")
+    @pytest.mark.parametrize("closed", [">&-", "2>&-", "<&-", "<&- >&- 2>&-"])
+    def test_a_stream_that_is_closed_takes_and_gives_nothing(self, closed: str, folder: Path) -> None:
+        (folder / "a").write_text('{"id":"a","updated_at":1}\n')
+        for words, code in (
+            ("create issues a=b", 0),
+            ("list issues", 0),
+            ("get issues b", 3),
+            ("import - -c issues", 0),
+            ("merge a a a", 0),
+            ("merge-driver a a a a", 0),
+            ("complete -- li", 0),
+            ("--help", 0),
+        ):
+            result = subprocess.run(
+                ["sh", "-c", f'"$@" {closed}', "sh", *PROGRAM, *words.split()],
+                input=b"",
+                capture_output=True,
+                cwd=folder,
+                check=False,
+            )
+            assert (result.returncode, b"Traceback" in result.stderr) == (code, False), (words, result)
 
     def test_an_interrupt_ends_it_with_130_and_without_a_word(
         self, tstore: Callable[..., Result], monkeypatch: pytest.MonkeyPatch
