@@ -16,6 +16,7 @@ __all__ = [
     "MAX_LINE_BYTES",
     "MAX_NESTING",
     "MAX_READ_NESTING",
+    "can_be_stored",
     "check_collection",
     "check_field",
     "check_id",
@@ -79,6 +80,11 @@ def check_field(name: str) -> str:
     if _FIELD.fullmatch(name) is None:
         raise InvalidNameError("field", name, "it must match [A-Za-z_][A-Za-z0-9_]{0,63}")
     return name
+
+
+def can_be_stored(record_id: object) -> bool:
+    """Whether a record that is stored can have this id: SQLite takes nothing else for one, and fails."""
+    return isinstance(record_id, str) and (record_id.isascii() or _SURROGATE.search(record_id) is None)
 
 
 def check_id(value: object) -> str:

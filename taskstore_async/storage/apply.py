@@ -15,7 +15,7 @@ import msgspec
 
 from taskstore_async.core.codec import check_line, join_fields, split_fields
 from taskstore_async.core.fold import effective
-from taskstore_async.core.names import check_id
+from taskstore_async.core.names import can_be_stored, check_id
 from taskstore_async.core.stamp import NS_PER_MS
 from taskstore_async.core.write import line_of, load, load_document
 from taskstore_async.errors import (
@@ -239,7 +239,7 @@ class Application(RecordWriter):
 
     def _delete_one(self, op: Delete) -> None:
         collection = self._collection(op.collection)
-        row = self._row(collection, op.id)
+        row = self._row(collection, op.id) if can_be_stored(op.id) else None
         if row is None or row.dead:
             raise NotFoundError(op.collection, op.id)
         if op.token is not None:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import msgspec
 
 from taskstore_async.core.codec import encode_exact
 from taskstore_async.core.document import crc_of
+from taskstore_async.core.names import can_be_stored
 from taskstore_async.core.query import Query
 from taskstore_async.core.readback import reason_of, unwritable
 from taskstore_async.core.record import declaration_of
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 
 __all__ = ["claim_op", "draft_of_modified", "renew_op"]
 
+_LEASE_MAX_MS: Final = 2**53  #: as long as a stamp may be
 _encode = msgspec.json.Encoder(decimal_format="number").encode
 
 
@@ -45,6 +47,10 @@ def claim_op(
     """
     if not owner.strip():
         raise ValueError("owner is blank; say who claims, for people to read")
+    if not can_be_stored(owner):
+        raise ValueError(
+            f"owner is {owner!r}, with a lone surrogate, which is no text; say who claims, for people to read"
+        )
     name = target if isinstance(target, str) else declaration_of(target).collection
     raw = _untyped(name, changes) if isinstance(target, str) else _typed(target, changes)
     record_type = None if isinstance(target, str) else target
@@ -77,6 +83,8 @@ def draft_of_modified(draft: Draft, current: Record | Document) -> Draft:
 def _positive(lease_ms: int) -> int:
     if lease_ms <= 0:
         raise ValueError(f"lease_ms is {lease_ms}, and must be more than 0")
+    if lease_ms > _LEASE_MAX_MS:
+        raise ValueError(f"lease_ms is {lease_ms}, and must be {_LEASE_MAX_MS} or less")
     return lease_ms
 
 

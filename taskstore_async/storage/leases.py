@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final, cast
 
+from taskstore_async.core.names import can_be_stored
 from taskstore_async.errors import ClaimLostError
 
 if TYPE_CHECKING:
@@ -12,6 +13,8 @@ if TYPE_CHECKING:
     from taskstore_async.storage.catalogue import Collection
 
 __all__ = ["Leases"]
+
+_TOKENS: Final = 2**63  #: SQLite has no greater number
 
 
 class Leases:
@@ -60,6 +63,8 @@ class Leases:
         Raises:
             ClaimLostError: It does not, or has another token.
         """
+        if not (can_be_stored(record_id) and type(cast("object", token)) is int and 0 <= token < _TOKENS):
+            raise ClaimLostError(collection.name, record_id, token=token)  # SQLite takes no such thing, and fails
         found = self._db.execute(
             "SELECT 1 FROM lease WHERE collection = ? AND id = ? AND token = ? AND until_ms > ?",
             (collection.key, record_id, token, self._now_ms),

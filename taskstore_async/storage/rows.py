@@ -10,6 +10,7 @@ import msgspec
 from taskstore_async.core.codec import decode_exact
 from taskstore_async.core.comparable import OPAQUE
 from taskstore_async.core.declaration import Declaration
+from taskstore_async.core.names import can_be_stored
 from taskstore_async.storage.log import instant_of
 from taskstore_async.storage.select import compile_query, finish
 
@@ -34,6 +35,8 @@ class Found(msgspec.Struct, frozen=True, gc=False):
 
 def get_line(db: sqlite3.Connection, collection: Collection, record_id: str) -> Found | None:
     """The live record *record_id*; None when there is none."""
+    if not can_be_stored(record_id):
+        return None
     row = db.execute(f"SELECT line, ms, ns FROM {collection.rows} WHERE id = ? AND dead = 0", (record_id,)).fetchone()
     return None if row is None else Found(record_id, row[0], instant_of(row[1], row[2]))
 

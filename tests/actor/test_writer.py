@@ -600,3 +600,41 @@ def test_every_write_takes_a_durability() -> None:
         StateManager.claim,
     ]
     assert all("durability" in inspect.signature(call).parameters for call in calls)
+
+
+CANNOT_BE: dict[str, Callable[[StateManager], Coroutine[Any, Any, object]]] = {
+    "delete": lambda store: store.delete("plans", "\udce9"),
+    "delete, no text": lambda store: store.delete("plans", ["p-1"]),  # type: ignore[arg-type]  # reason: a mistake
+    "release": lambda store: store.release("plans", "\udce9", token=1),
+    "renew": lambda store: store.renew("plans", "p-1", token=2**70),
+    "put": lambda store: store.put(Document("plans", {"id": "p-1"}), token=2**70),
+    "claim, the owner": lambda store: store.claim("plans", owner="\udce9"),
+    "claim, how long": lambda store: store.claim("plans", owner="me", lease_ms=2**70),
+}
+
+
+class TestWhatCannotBeStored:
+    """An id, a token, an owner or a time that SQLite does not take is its caller's mistake, and nobody else's."""
+
+    @pytest.mark.parametrize("what", CANNOT_BE)
+    async def test_it_is_refused_alone(self, what: str, tmp_path: Path) -> None:
+        outcomes: dict[str, object] = {}
+
+        async def refused(store: StateManager) -> None:
+            with pytest.raises((NotFoundError, ClaimLostError, ValueError)):
+                await CANNOT_BE[what](store)
+
+        async with opened(tmp_path) as store, create_task_group() as tasks:
+            await store.put(Document("plans", {"id": "p-1"}))
+            for number in range(6):
+                if number == 3:
+                    tasks.start_soon(refused, store)
+                tasks.start_soon(outcome, outcomes, str(number), store.put(Document("plans", {"id": f"q-{number}"})))
+        assert [one for one in outcomes.values() if isinstance(one, Exception)] == []
+
+    async def test_there_is_no_record_of_such_an_id(self, tmp_path: Path) -> None:
+        async with opened(tmp_path) as store:
+            await store.put(Document("plans", {"id": "p-1"}))
+            assert await store.get("plans", "\udce9") is None
+            with pytest.raises(NotFoundError):
+                await store.modify("plans", "\udce9", lambda plan: plan)
