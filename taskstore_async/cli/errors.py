@@ -13,7 +13,7 @@ import typer
 
 from taskstore_async import errors
 from taskstore_async.cli.streams import let_go_of
-from taskstore_async.cli.text import escape
+from taskstore_async.cli.text import escape, json_of
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -116,8 +116,6 @@ def tell(error: BaseException, message: str, *, as_json: bool) -> None:
     if not as_json:
         say(message)
         return
-    import msgspec  # noqa: PLC0415 - reason: most commands end well
-
     details: dict[str, object] = {name: value for name, value in vars(error).items() if isinstance(value, _PLAIN)}
     shown: dict[str, object] = {
         "code": error_code_of(error),
@@ -125,7 +123,7 @@ def tell(error: BaseException, message: str, *, as_json: bool) -> None:
         "exit_code": int(exit_code_of(error)),
         "details": details,
     }
-    line = msgspec.json.encode({"error": shown}).decode()
+    line = json_of({"error": shown}).decode()
     _print(escape(line) if sys.stderr.isatty() else line)
 
 

@@ -13,7 +13,7 @@ import msgspec
 
 from taskstore_async.cli.errors import say
 from taskstore_async.cli.pager import page
-from taskstore_async.cli.text import escape, lay_out, left_out, tsv_cell, width_of
+from taskstore_async.cli.text import escape, json_of, lay_out, left_out, tsv_cell, width_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 __all__ = ["Color", "Form", "Output", "cell_of"]
 
 _MANY_BYTES: Final = 1 << 16  #: worth a write
-_encode = msgspec.json.Encoder(decimal_format="number").encode
 
 
 class Form(StrEnum):
@@ -82,11 +81,11 @@ class Output:
 
     def value(self, value: object) -> None:
         """Print one value as JSON."""
-        self.stored([_encode(value)])
+        self.stored([json_of(value)])
 
     def values(self, values: Iterable[object]) -> None:
         """Print several values as JSON: a list, or one per line."""
-        self._many([_encode(value) for value in values])
+        self._many([json_of(value) for value in values])
 
     def stored(self, raws: Iterable[bytes]) -> None:
         """Print stored lines with the bytes that they have."""
@@ -161,4 +160,4 @@ def cell_of(value: object) -> str:
     """A decoded JSON value as text: text as it is, nothing for null and what is missing, else JSON."""
     if value is None or value is msgspec.UNSET:
         return ""
-    return value if isinstance(value, str) else _encode(value).decode()
+    return value if isinstance(value, str) else json_of(value).decode()

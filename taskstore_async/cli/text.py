@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import re
+from functools import cache
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    import msgspec
 
 __all__ = [
     "clip",
@@ -15,6 +18,7 @@ __all__ = [
     "human_count",
     "human_duration",
     "human_time",
+    "json_of",
     "lay_out",
     "left_out",
     "tsv_cell",
@@ -50,6 +54,26 @@ def escape(text: str, *, keep: str = "") -> str:
 
 def _escaped(character: str) -> str:
     return _SHORT.get(character) or f"\\u{ord(character):04x}"
+
+
+def json_of(value: object) -> bytes:
+    """*value* as JSON; a word or a path that is no UTF-8 has question marks there."""
+    try:
+        return _encoder().encode(value)
+    except UnicodeEncodeError:
+        import json  # noqa: PLC0415 - reason: next to none is such
+
+        import msgspec  # noqa: PLC0415 - reason: as below
+
+        plain = json.dumps(msgspec.to_builtins(value), ensure_ascii=False, separators=(",", ":"))
+        return plain.encode(errors="replace")
+
+
+@cache
+def _encoder() -> msgspec.json.Encoder:
+    import msgspec  # noqa: PLC0415 - reason: most commands need no JSON of ours
+
+    return msgspec.json.Encoder(decimal_format="number")
 
 
 def tsv_cell(text: str) -> str:

@@ -135,7 +135,7 @@ def connect(path: Path | None, *, writable: bool, create: bool = False, busy_s: 
         _require_regular(path)
         mode = "rwc" if create else "rw" if writable else "ro"
         wait_s = min(busy_s, BUSY_S)
-        uri = f"file:{quote(str(path))}?mode={mode}"
+        uri = f"file:{quote(os.fsencode(path))}?mode={mode}"
         db = sqlite3.connect(
             uri, uri=True, isolation_level=None, check_same_thread=False, timeout=wait_s, factory=Connection
         )

@@ -165,6 +165,25 @@ class TestProcess:
         assert (result.returncode, result.stdout) == (2, b"")
         assert result.stderr.startswith(b"tstore: ")
 
+    @pytest.mark.skipif(sys.platform in {"win32", "darwin"}, reason="names are Unicode there")
+    def test_a_directory_whose_name_is_no_utf_8_holds_a_store(self, folder: Path) -> None:
+        home = folder / os.fsdecode(b"caf\xe9")
+        home.mkdir()
+        for words in (
+            "create issues --id a b=c",
+            "get issues a",
+            "info --json",
+            "check --json",
+            "sync --rebuild --json",
+        ):
+            result = subprocess.run([*PROGRAM, *words.split()], capture_output=True, cwd=home, check=False)
+            assert (result.returncode, result.stdout != b"") == (0, True), result
+            assert "--json" not in words or json.loads(result.stdout)
+        for words in ("--store caf\udce9/no info --json", "--store caf\udce9 get issues \udce9 --json"):
+            result = subprocess.run([*PROGRAM, *words.split()], capture_output=True, cwd=folder, check=False)
+            assert (result.returncode, result.stdout) in {(4, b""), (3, b""), (2, b"")}
+            assert json.loads(result.stderr)["error"]["exit_code"] == result.returncode
+
 
 class TestTerminal:
     """A person gets tables that fit, and no character of data acts on the terminal."""
