@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import sqlite3
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from taskstore_async.errors import WriteFailedError, WriteUncertainError
-from taskstore_async.storage.health import is_full
+from taskstore_async.storage.health import is_damage, is_full
 from taskstore_async.storage.index import CommitError
 
 if TYPE_CHECKING:
-    from collections.abc import Generator
+    from collections.abc import Callable, Generator
 
     from taskstore_async.storage.engine import Engine
     from taskstore_async.storage.sessions import Session
 
-__all__ = ["rehearsal", "transaction"]
+__all__ = ["mended", "rehearsal", "transaction"]
+
+T = TypeVar("T")
 
 
 @contextmanager
@@ -35,6 +37,18 @@ def transaction(engine: Engine, session: Session, *, full: bool) -> Generator[No
         raise WriteUncertainError(f"COMMIT failed: {error}") from error
     except sqlite3.Error as error:
         raise WriteFailedError(str(engine.directory.index), str(error)) from error
+
+
+def mended(engine: Engine, work: Callable[[], T]) -> T:
+    """Do *work*; when a transaction of it meets a damaged index, replace that and do it again."""
+    try:
+        return work()
+    except WriteFailedError as error:
+        cause = error.__cause__
+        if not (isinstance(cause, sqlite3.Error) and is_damage(cause)):
+            raise
+        engine.replace_index(str(cause))
+    return work()
 
 
 class _Rehearsed(Exception):  # noqa: N818 - reason: it is no error

@@ -166,6 +166,21 @@ class TestIndex:
             assert_true(store)
             assert "malformed" in "".join(store.info().notes)
 
+    @pytest.mark.parametrize("damage", ["empty", "random bytes", "cut off within a page"])
+    def test_a_compaction_mends_what_it_finds_spoiled(self, tmp_path: Path, damage: str) -> None:
+        index = tmp_path / ".taskstore" / "store.db"
+        with open_store(tmp_path) as store:
+            store.create_many([document(f"r{number}", text="x" * 200) for number in range(150)])
+        with closing(sqlite3.connect(index)) as db:
+            db.execute("SELECT * FROM log").fetchall()  # and what its log had is in it
+        with open_store(tmp_path) as store:
+            store.put(document("waits"))
+            INDEX[damage](index)
+            store.compact()
+            store.put(document("after"))
+            assert store.get(NAME, "after") is not None
+            assert_true(store)
+
     @when
     def test_what_waited_is_saved_where_it_can_be_read(self, tmp_path: Path, when: str) -> None:
         store = open_store(tmp_path)
