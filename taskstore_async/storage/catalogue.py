@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 __all__ = ["Collection", "add", "keep_mark", "keep_record", "load", "redeclare", "use_table"]
 
 _TEXTS = frozenset({str, type(None)})
+_LAST_REVISION = 1 << 62
 _encode = msgspec.json.Encoder().encode
 _decode_declaration = msgspec.json.Decoder(dict[str, Any]).decode
 _decode_record = msgspec.json.Decoder(FileRecord).decode
@@ -139,7 +140,7 @@ def _collection(row: tuple[Any, ...], known: Collection | None) -> Collection:
     """Read a row of the catalogue; *known* is what it was, whose declaration need not be decoded again."""
     key, name, rows, declared, flushed, revision, record, closed, synced_ms = row
     decoded = None if record is None else _decode_record(record)
-    if not type(flushed) is type(revision) is int:
+    if not type(flushed) is type(revision) is int or revision > _LAST_REVISION:
         raise sqlite3.DatabaseError(f"its catalogue has {name!r} flushed up to {flushed!r}, in revision {revision!r}")
     if known is not None and known.rows == rows and known.declared == declared:
         known.flushed, known.revision, known.record = flushed, revision, decoded

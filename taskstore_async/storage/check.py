@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final
 from taskstore_async.core.declaration import TYPES, Declaration
 from taskstore_async.storage import content
 from taskstore_async.storage.comparison import Comparison
+from taskstore_async.storage.health import is_damage
 from taskstore_async.storage.journal import NoJournalError, open_to_read
 from taskstore_async.storage.journal_reader import JournalReader
 from taskstore_async.storage.reports import CheckReport, Finding, Problem
@@ -32,6 +33,19 @@ _LISTED: Final = 1_000
 
 def check(engine: Engine) -> CheckReport:
     """Check the whole store; see `Store.check`. The files are read under the lock, and nothing is changed."""
+    try:
+        return _check(engine)
+    except sqlite3.DatabaseError as error:  # the catalogue itself cannot be read
+        if not is_damage(error):
+            raise
+        return CheckReport(ok=False, collections=0, records=0, problems=(_told(error),))
+
+
+def _told(error: sqlite3.DatabaseError) -> Finding:
+    return Finding(kind="index", message=f"store.db is damaged: {error}; run: tstore sync --rebuild")
+
+
+def _check(engine: Engine) -> CheckReport:
     listed: list[Finding] = []
     records = more = 0
     ok = True
@@ -59,7 +73,7 @@ def _findings(db: sqlite3.Connection, collections: dict[str, Collection], direct
         if getattr(error, "sqlite_errorcode", None) is not None:
             yield _damage(str(error))
         else:  # it is we who say so
-            yield Finding(kind="index", message=f"store.db is damaged: {error}; run: tstore sync --rebuild")
+            yield _told(error)
 
 
 def _contents(db: sqlite3.Connection, collections: dict[str, Collection], directory: Directory) -> Iterator[Finding]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 from itertools import compress, count
 from operator import ne
 from typing import TYPE_CHECKING, Any
@@ -9,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 from taskstore_async.core.names import MAX_ID_CHARS
 
 if TYPE_CHECKING:
-    import sqlite3
     from collections.abc import Sequence
 
     from taskstore_async.storage.catalogue import Collection
@@ -138,6 +138,8 @@ class FamiliarLines:
         if not some:
             return False
         lines, ids, *keys = zip(*some, strict=True)
+        if not set(map(type, ids)) <= {str}:
+            raise sqlite3.DatabaseError("an id in it is no text")
         next_key = self._keys.stop if isinstance(self._keys, range) else 0
         left = self._keys[self._at :]
         self._keys = [*left, *keys[0]] if keys else range(next_key - len(left), next_key + len(ids))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import msgspec
 
@@ -111,6 +111,13 @@ def values_of(found: Found, declaration: Declaration) -> Callable[[str], object]
 
 
 def all_ids(db: sqlite3.Connection, collection: Collection) -> list[str]:
-    """The ids of all live records, in order."""
+    """The ids of all live records, in order.
+
+    Raises:
+        sqlite3.DatabaseError: One is no text.
+    """
     rows = db.execute(f"SELECT id FROM {collection.rows} WHERE dead = 0 ORDER BY id")
-    return [record_id for (record_id,) in rows]
+    ids: list[str] = [record_id for (record_id,) in rows]
+    if ids and not isinstance(cast("object", ids[-1]), str):  # SQLite sorts bytes behind text, and has no number there
+        raise sqlite3.DatabaseError(f"an id of {collection.name} in it is no text")
+    return ids

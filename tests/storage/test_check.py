@@ -81,6 +81,11 @@ class TestDifferences:
             ("UPDATE log SET ms = 'x' WHERE id = 'waits'", ()),
             ("UPDATE {plans} SET line = '{{\"id\":\"waits\"}}' WHERE id = 'waits'", ()),
             ("UPDATE {plans} SET line = ? WHERE id = 'waits'", (b"\0",)),
+            ("UPDATE {plans} SET id = x'ff' WHERE id = 'p'", ()),
+            ("UPDATE collection SET revision = 'x'", ()),
+            ("UPDATE collection SET declaration = x'ff'", ()),
+            ("UPDATE collection SET rows = 'x'", ()),
+            ("UPDATE meta SET value = 'x' WHERE name = 'low'", ()),
         ],
     )
     def test_what_is_no_stamp_or_no_line_is_found_and_mended(
@@ -101,6 +106,7 @@ class TestDifferences:
             ("UPDATE meta SET value = 'x' WHERE name = 'low'", ()),
             ("UPDATE collection SET flushed = ?", (2**63 - 1,)),
             ("UPDATE collection SET revision = 'x'", ()),
+            ("UPDATE collection SET revision = ?", (2**63 - 1,)),
             ("UPDATE {plans} SET line = CAST(line AS TEXT) WHERE id = 'waits'", ()),
         ],
     )
