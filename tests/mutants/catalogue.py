@@ -190,7 +190,7 @@ MUTANTS: Final = (
     ),
     Mutant(
         "no mark is left in a lost index",
-        "storage/engine.py",
+        "storage/sessions.py",
         "self._settle_marks(session)  # another handle",
         "pass  # another handle",
         _FLUSH,
