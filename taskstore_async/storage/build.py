@@ -21,7 +21,7 @@ from taskstore_async.storage.index import CommitError, Index, open_index
 from taskstore_async.storage.sync import Syncer
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator
+    from collections.abc import Callable, Generator, Mapping
 
     from taskstore_async.storage.directory import Directory
     from taskstore_async.storage.reports import CollectionSync
@@ -88,13 +88,24 @@ def open_or_build(directory: Directory, *, now_ms: Callable[[], int], busy_s: fl
     return Opened(index)
 
 
-def replace_index(directory: Directory, reason: str, *, now_ms: Callable[[], int]) -> Opened:
+def replace_index(
+    directory: Directory, reason: str, *, now_ms: Callable[[], int], saved: Mapping[str, list[bytes]] | None = None
+) -> Opened:
     """Set the index aside, and build a new one with what the old one had not flushed. Under store.lock.
+
+    Args:
+        directory: The store.
+        reason: Why, for people to read.
+        now_ms: The clock.
+        saved: What a connection that had it open could still read of its outbox.
 
     Raises:
         sqlite3.OperationalError: The old one cannot be reached just now, which is no damage; nothing was changed.
     """
-    outbox = _salvage(directory.index)
+    outbox = {name: list(raws) for name, raws in (saved or {}).items()}
+    for name, raws in _salvage(directory.index).items():
+        there = set(outbox.get(name, ()))
+        outbox.setdefault(name, []).extend([raw for raw in raws if raw not in there])
     _rename(directory.index, _aside(directory))
     failpoints.reach("set aside")
     return _build_from_aside(directory, reason, outbox, now_ms=now_ms)

@@ -9,7 +9,7 @@ from contextlib import contextmanager, nullcontext, suppress
 from typing import TYPE_CHECKING, Final
 
 from taskstore_async.errors import StoreClosedError
-from taskstore_async.storage import schema
+from taskstore_async.storage import log, schema
 from taskstore_async.storage.clock import process_clock
 from taskstore_async.storage.lock import StoreLock
 from taskstore_async.storage.reader import Reader
@@ -44,7 +44,7 @@ class Connections:
         read_only: The directory cannot be written, and its index lives in memory.
         closed: Nothing is opened any more.
         in_a_hurry: Nobody is waited for, see `hurrying`.
-        saved: Lines that waited in a write-ahead log that nobody else can read, by collection; see `bring_along`.
+        saved: Lines that wait and that no file of the name has, as far as is known; by collection, see `bring_along`.
     """
 
     def __init__(self, directory: Directory, schedule: FlushSchedule, *, notes: list[str], deadline_s: float) -> None:
@@ -197,8 +197,9 @@ class Connections:
 
         self.require_usable()
         with self.hold():
-            self.let_go()
-            self._take(replace_index(self._directory, reason, now_ms=process_clock))
+            self.let_go(damaged=True)
+            self._take(replace_index(self._directory, reason, now_ms=process_clock, saved=self.saved))
+            self.saved = {}
 
     def _open_or_build(self) -> Opened:
         from taskstore_async.storage.build import open_or_build  # noqa: PLC0415 - reason: a command that reads makes no index
@@ -261,10 +262,16 @@ class Connections:
             reader.close()
             self.reader = None
 
-    def let_go(self) -> None:
-        """Close both, to be opened again by whoever needs them; under store.lock."""
-        if self.index is not None and self.index.memory is not None and self.index.memory.has_log_alone:
-            self._save(self.index)
+    def let_go(self, *, damaged: bool = False) -> None:
+        """Close both, to be opened again by whoever needs them; under store.lock.
+
+        Args:
+            damaged: The file may have lost what SQLite still has in memory.
+        """
+        index = self.index
+        alone = index is not None and index.memory is not None and index.memory.has_log_alone
+        if index is not None and (alone or (damaged and index.is_current)):
+            self._save(index)
         for connection in (self.index, self.reader):
             if connection is not None:
                 with suppress(sqlite3.Error):
@@ -272,12 +279,14 @@ class Connections:
         self.index = self.reader = None
 
     def _save(self, index: Index) -> None:
-        from taskstore_async.storage.build import outbox_of  # noqa: PLC0415 - reason: a command that reads makes no index
-
+        """Read what waits, as far as it can be read."""
         with suppress(sqlite3.Error):
             index.catch_up()
-            for name, raws in outbox_of(index).items():
-                self.saved.setdefault(name, []).extend(raws)
+        for name, collection in index.collections.items():
+            with suppress(sqlite3.Error):
+                if raws := log.pending_lines(index.db, collection):
+                    there = set(self.saved.get(name, ()))
+                    self.saved.setdefault(name, []).extend([raw for raw in raws if raw not in there])
 
     def let_all_go(self) -> None:
         """Close the connections of this process, as far as nobody uses them; under store.lock. See `SharedMemory`."""

@@ -181,6 +181,25 @@ class TestIndex:
             assert store.get(NAME, "after") is not None
             assert_true(store)
 
+    @pytest.mark.parametrize("records", [3, 150])
+    @pytest.mark.parametrize("damage", ["empty", "random bytes", "cut off", "cut off within a page"])
+    def test_what_was_written_to_a_damaged_index_is_saved_from_memory(
+        self, tmp_path: Path, damage: str, records: int
+    ) -> None:
+        with open_store(tmp_path) as store:
+            store.create_many([document(f"r{number}", text="x" * 200) for number in range(records)])
+        with open_store(tmp_path) as store:
+            store.put(document("before"))
+            INDEX[damage](tmp_path / ".taskstore" / "store.db")
+            store.put(document("after"))  # into what SQLite has in memory: nobody has noticed yet
+            store._engine.replace_index("somebody noticed")
+            assert store.get(NAME, "before") is not None
+            assert store.get(NAME, "after") is not None
+            assert "2 pending line(s) saved" in store.notes[-1]
+            store.flush()
+            assert_true(store)
+        assert {json.loads(raw)["id"] for raw in lines_in(tmp_path)} >= {"before", "after"}
+
     @when
     def test_what_waited_is_saved_where_it_can_be_read(self, tmp_path: Path, when: str) -> None:
         store = open_store(tmp_path)
