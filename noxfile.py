@@ -98,9 +98,9 @@ def crash(session: nox.Session) -> None:
     }
     patient = ["-o", "faulthandler_timeout=14400"]
     session.run("pytest", *patient, "tests/crash", "tests/faults", "tests/hostile", *session.posargs, env=long)
-    long = {"TASKSTORE_HISTORIES": "1000", "TASKSTORE_MODEL": "1000", "HYPOTHESIS_PROFILE": "new"}
-    rooms = ["tests/processes/test_linearizability.py", "tests/actor/test_model.py"]
-    session.run("pytest", *patient, *rooms, *session.posargs, env=long)
+    random = {"TASKSTORE_HISTORIES": "1000", "TASKSTORE_MODEL": "1000", "HYPOTHESIS_PROFILE": "new"}
+    compared = ["tests/processes/test_linearizability.py", "tests/actor/test_model.py"]
+    session.run("pytest", *patient, *compared, *session.posargs, env=random)
     simulated = ["tests/storage/test_simulator.py", "tests/storage/test_engine_against_simulator.py"]
     session.run("pytest", *patient, *simulated, *session.posargs, env={"HYPOTHESIS_PROFILE": "thorough"})
     planted = {"TASKSTORE_PLANTED": "1", "TASKSTORE_CUTS_REAL": "32"}

@@ -8,11 +8,14 @@ import subprocess
 import sys
 import tomllib
 from importlib.resources import files
+from inspect import signature
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 
 import taskstore_async
+from taskstore_async import StateManager, Store
 
 HEAVY = {
     "aiosqlite",
@@ -87,6 +90,28 @@ class TestPublicNames:
         name = "nothing"
         with pytest.raises(AttributeError, match="module 'taskstore_async' has no attribute 'nothing'"):
             getattr(taskstore_async, name)
+
+
+class TestOneSurface:
+    """`Store` and `StateManager` take the same words for the same thing."""
+
+    ONLY_ONE: ClassVar = {
+        ("open", "queue_max"),  # there is a queue
+        ("open", "on_trouble"),  # and work in the background
+        ("compact", "dry_run"),  # for the command line
+    }
+
+    def test_the_arguments_of_a_call_are_the_same(self) -> None:
+        shared = [
+            name for name in dir(Store) if not name.startswith("_") and callable(getattr(StateManager, name, None))
+        ]
+        for name in shared:
+            one, other = (
+                {(key, found.kind, found.default) for key, found in signature(getattr(handle, name)).parameters.items()}
+                for handle in (Store, StateManager)
+            )
+            assert {(name, key) for key, *_ in one ^ other} <= self.ONLY_ONE, name
+        assert len(shared) > 20
 
 
 class TestPackaging:

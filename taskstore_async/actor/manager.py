@@ -20,11 +20,11 @@ from taskstore_async.actor.worker import Worker
 from taskstore_async.actor.writer import Writer
 from taskstore_async.actor.writing import Writing
 from taskstore_async.core.record import Record, Registry, declaration_of
-from taskstore_async.core.schedule import Durability, SyncConfig
+from taskstore_async.core.schedule import GRACE_MS, Durability, SyncConfig
 from taskstore_async.errors import StoreClosedError, TaskStoreError, WriteUncertainError
 from taskstore_async.storage import inspection, log
 from taskstore_async.storage.check import check
-from taskstore_async.storage.compact import GRACE_MS, compact
+from taskstore_async.storage.compact import compact
 from taskstore_async.storage.declaring import declare
 from taskstore_async.storage.directory import Directory
 from taskstore_async.storage.engine import Engine

@@ -86,7 +86,7 @@ class Commands(TyperGroup):
 class Command(TyperCommand):
     """A command whose usage says nothing of hidden arguments."""
 
-    def collect_usage_pieces(self, ctx: Any) -> list[str]:  # noqa: ANN401 - reason: as above
+    def collect_usage_pieces(self, ctx: Any) -> list[str]:  # noqa: ANN401 - reason: some typers bring a click of their own
         """What stands behind the name; typer writes an argument without a name of its own as []."""
         return [piece for piece in super().collect_usage_pieces(ctx) if piece != "[]"]
 

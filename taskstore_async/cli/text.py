@@ -61,9 +61,9 @@ def json_of(value: object) -> bytes:
     try:
         return _encoder().encode(value)
     except UnicodeEncodeError:
-        import json  # noqa: PLC0415 - reason: next to none is such
+        import json  # noqa: PLC0415 - reason: next to no word is such
 
-        import msgspec  # noqa: PLC0415 - reason: as below
+        import msgspec  # noqa: PLC0415 - reason: most commands need no JSON of ours
 
         plain = json.dumps(msgspec.to_builtins(value), ensure_ascii=False, separators=(",", ":"))
         return plain.encode(errors="replace")

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from taskstore_async.storage.engine import Engine
     from taskstore_async.storage.sessions import Session
 
-__all__ = ["GRACE_MS", "compact"]
+__all__ = ["compact"]
 
 _BEYOND: Final = 1_024  #: carriage returns that a line may end in
 

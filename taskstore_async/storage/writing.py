@@ -125,7 +125,13 @@ class Writing(Reading):
 
     @overload
     def modify(
-        self, target: type[R], record_id: str, function: Callable[[R], R], *, durability: Durability | None = ...
+        self,
+        target: type[R],
+        record_id: str,
+        function: Callable[[R], R],
+        *,
+        token: int | None = ...,
+        durability: Durability | None = ...,
     ) -> R: ...
     @overload
     def modify(
@@ -134,6 +140,7 @@ class Writing(Reading):
         record_id: str,
         function: Callable[[Document], Document],
         *,
+        token: int | None = ...,
         durability: Durability | None = ...,
     ) -> Document: ...
     def modify(
@@ -142,6 +149,7 @@ class Writing(Reading):
         record_id: str,
         function: Callable[[Any], Any],
         *,
+        token: int | None = None,
         durability: Durability | None = None,
     ) -> Any:
         """Read a record, change it with *function*, and store it; again, when somebody else was faster.
@@ -158,7 +166,7 @@ class Writing(Reading):
             changed = function(current)
             made = draft_of_modified(self._draft(changed), current)
             try:
-                return self._stored(changed, self._one(Update(made), durability))
+                return self._stored(changed, self._one(Update(made, token), durability))
             except StaleWriteError:
                 continue
 

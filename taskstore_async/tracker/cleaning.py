@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 
 from taskstore_async.core.filters import Filter, eq, in_, lt
+from taskstore_async.core.schedule import GRACE_MS
 from taskstore_async.errors import InvalidFilterError, NotFoundError
 from taskstore_async.records.runs import Run, RunStatus, RunTask
-from taskstore_async.storage.compact import GRACE_MS
 from taskstore_async.tracker.directories import CACHE, RefusedPathError, cache_entries, remove, size_of
 from taskstore_async.tracker.plan import DeleteWhere, Plan, do, drive, find, find_all, get, on_store
 from taskstore_async.tracker.reading import checked_project

@@ -279,22 +279,9 @@ class TestFailedFsync:
         assert outbox(store) == []
         assert_true(store)
 
-    def test_mend_recovers_at_once(self, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-        fsync = failing(monkeypatch, "fsync")
-        store.put(document("a"))
-        for _ in range(3):
-            with pytest.raises(StoreBrokenError):
-                store.flush()
-        fsync.on = False
-        with pytest.raises(StoreBrokenError):
-            store.flush()
-        store._engine.mend()
-        assert not broken(store)
-        assert_true(store)
-
-    def test_a_handle_that_is_opened_anew_does_not_wait(
-        self, store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
+    @pytest.fixture
+    def stopped(self, store: Store, monkeypatch: pytest.MonkeyPatch) -> Store:
+        """A handle whose disk is well again, and that does not know it yet."""
         fsync = failing(monkeypatch, "fsync")
         store.put(document("a"))
         for _ in range(3):
@@ -303,9 +290,17 @@ class TestFailedFsync:
         fsync.on = False
         with pytest.raises(StoreBrokenError, match="opened anew"):
             store.put(document("b"))
+        return store
+
+    def test_mend_recovers_at_once(self, stopped: Store) -> None:
+        stopped._engine.mend()
+        assert not broken(stopped)
+        assert_true(stopped)
+
+    def test_a_handle_that_is_opened_anew_does_not_wait(self, stopped: Store, tmp_path: Path) -> None:
         with open_store(tmp_path) as anew:
             anew.put(document("b"), durability=Durability.JOURNAL)
-        assert broken(store)
+        assert broken(stopped)
 
     def test_it_is_found_among_other_failures(self, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
         store.put(document("a"))

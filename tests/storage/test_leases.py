@@ -193,6 +193,7 @@ class TestFencing:
                 for write in (
                     lambda token: store.update(plan, token=token),
                     lambda token: store.put(plan, token=token),
+                    lambda token: store.modify(Plan, plan.id, lambda one: one.evolve(title="late"), token=token),
                     lambda token: store.delete(Plan, plan.id, token=token),
                     lambda token: store.renew(Plan, plan.id, token=token),
                     lambda token: store.release(Plan, plan.id, token=token),
