@@ -69,7 +69,10 @@ class Handle:
     async def _find(self, target: type[Record] | str, query: Query) -> list[Found]:
         name = await self._name(target)
         declaration = declared(target)
-        return await self._readers.ask(lambda reader: reader.find(name, query, declaration=declaration))
+        untyped = isinstance(target, str)
+        return await self._readers.ask(
+            lambda reader: reader.find(name, query, declaration=declaration, untyped=untyped)
+        )
 
     async def _ask_engine(self, question: Callable[[Reader], T]) -> T:
         return await self._worker.run(_read, question)

@@ -18,7 +18,7 @@ from taskstore_async.storage import journal
 from taskstore_async.storage.clock import now_ms
 from taskstore_async.storage.journal import chunks, closed, crc_of_prefix, open_to_append
 from taskstore_async.storage.reports import Compacted, CompactReport
-from taskstore_async.storage.transact import mended, transaction
+from taskstore_async.storage.transact import transaction
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -57,7 +57,7 @@ def compact(engine: Engine, name: str | None, *, grace_ms: int = GRACE_MS, dry_r
         FlushError: A file could not be written, or somebody else kept replacing it.
     """
     engine.sync()
-    return mended(engine, lambda: _compact_all(engine, name, grace_ms=grace_ms, dry_run=dry_run))
+    return engine.mending(lambda: _compact_all(engine, name, grace_ms=grace_ms, dry_run=dry_run))
 
 
 def _compact_all(engine: Engine, name: str | None, *, grace_ms: int, dry_run: bool) -> CompactReport:

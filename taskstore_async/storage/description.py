@@ -112,7 +112,7 @@ def describe(engine: Engine, name: str, record_id: str) -> Description:
     Raises:
         NotFoundError: There is none.
     """
-    found = engine.read(lambda reader: reader.get(name, record_id))
+    found = engine.read(lambda reader: reader.get(name, record_id, untyped=True))
     if found is None:
         raise NotFoundError(name, record_id)
     value_of = values_of(found, engine.declaration(name))

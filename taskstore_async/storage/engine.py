@@ -124,7 +124,7 @@ class Engine(Sessions):
         """
         try:
             if self.connections.index is not None and self.connections.are_usable and not self.connections.read_only:
-                self._mending(self._close)
+                self.mending(self._close)
         finally:
             self.abandon()
 
@@ -210,7 +210,7 @@ class Engine(Sessions):
             with self.session() as session:
                 return self._commit(session, ops, durability)
 
-        return self._mending(work)
+        return self.mending(work)
 
     def _commit(self, session: Session, ops: Sequence[Op], durability: Durability) -> list[Answer]:
         index = session.index
@@ -225,8 +225,6 @@ class Engine(Sessions):
         except CommitError as error:
             self._broke(error)
             return [Refused(WriteUncertainError(f"COMMIT failed: {error}")) for _ in ops]
-        except msgspec.DecodeError as error:  # of a stored line: what is to be written was read before
-            raise sqlite3.DatabaseError(f"a line in it is damaged: {error}") from error
         if not application.written:
             return answers
         application.contents.delete()
@@ -270,7 +268,7 @@ class Engine(Sessions):
                 self._settle_marks(session)
                 return report
 
-        return self._mending(work)
+        return self.mending(work)
 
     def flush_if_due(self) -> FlushReport | None:
         """Flush when the schedule says so; None when it does not."""
@@ -327,7 +325,7 @@ class Engine(Sessions):
         self.connections.require_usable()
         if self.connections.read_only:
             return self._sync_memory(check=check)
-        return self._mending(lambda: self._sync(check=check, rebuild=rebuild))
+        return self.mending(lambda: self._sync(check=check, rebuild=rebuild))
 
     def _sync_memory(self, *, check: bool) -> SyncReport:
         index = self.connections.index
@@ -386,7 +384,7 @@ class Engine(Sessions):
     def redeclare(self, wanted: Declaration) -> None:
         """Make a collection's declaration exactly *wanted*, and fill its rows anew from its file."""
         self.sync()
-        self._mending(lambda: self._redeclare(wanted))
+        self.mending(lambda: self._redeclare(wanted))
 
     def _redeclare(self, wanted: Declaration) -> None:
         with self.session() as session:

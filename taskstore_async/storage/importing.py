@@ -77,8 +77,12 @@ def import_files(
             if earlier.collection == one.collection:
                 _outbid(earlier.folded, one.folded)
     engine.sync()
-    with engine.session() as session, rehearsal(engine, session) if dry_run else nullcontext():
-        plans, refused = _take(engine, session, brought, on_conflict, progress=progress, rehearsing=dry_run)
+
+    def work() -> tuple[list[_Plan], dict[str, list[tuple[str, str]]]]:
+        with engine.session() as session, rehearsal(engine, session) if dry_run else nullcontext():
+            return _take(engine, session, brought, on_conflict, progress=progress, rehearsing=dry_run)
+
+    plans, refused = engine.mending(work)
     if not dry_run:
         engine.flush()
     told = iter(

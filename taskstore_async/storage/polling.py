@@ -52,20 +52,23 @@ class Poller:
             return False  # an index in memory is of the moment in which it was made
         if engine.connections.let_go_of_given_up():
             return True
-        names, _ = moved(engine.reader.collections, engine.directory)
+        names, _ = engine.read(lambda reader: moved(reader.collections, engine.directory))
         believed = self._believed(engine, names)
         if believed or engine.has_marks or engine.connections.saved:
-            with engine.session() as session:
-                if believed:
-                    waiting = set(names) - set(believed)
-                    with transaction(engine, session, full=False):
-                        session.syncer.all(except_for=waiting)
-                    engine.expect_flush(session)
+            engine.mending(lambda: self._import(engine, names, believed))
         return bool(self._suspects)
+
+    def _import(self, engine: Engine, names: list[str], believed: list[str]) -> None:
+        with engine.session() as session:
+            if believed:
+                waiting = set(names) - set(believed)
+                with transaction(engine, session, full=False):
+                    session.syncer.all(except_for=waiting)
+                engine.expect_flush(session)
 
     def _believed(self, engine: Engine, names: list[str]) -> list[str]:
         now_s = time.monotonic()
-        collections = engine.reader.collections
+        collections = engine.read(lambda reader: reader.collections)
         self._suspects = {name: suspect for name, suspect in self._suspects.items() if name in names}
         believed: list[str] = []
         for name in names:

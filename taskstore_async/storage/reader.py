@@ -151,9 +151,12 @@ class Reader:
             finally:
                 self.db.execute("COMMIT")
 
-    def get(self, name: str, record_id: str) -> Found | None:
-        """The live record, or None."""
-        return self.ask(name, rows.get_line, record_id)
+    def get(self, name: str, record_id: str, *, untyped: bool = False) -> Found | None:
+        """The live record, or None; *untyped* is as for `find`."""
+        found = self.ask(name, rows.get_line, record_id)
+        if untyped and found is not None:
+            rows.sound([found])
+        return found
 
     def get_many(self, wanted: Sequence[tuple[str, str]]) -> list[Found | None]:
         """Live records by collection and id, in the order asked for."""
@@ -165,9 +168,21 @@ class Reader:
         found = {name: self.ask(name, rows.get_lines, some) or {} for name, some in ids.items()}
         return [found[name].get(record_id) for name, record_id in wanted]
 
-    def find(self, name: str, query: Query, *, declaration: Declaration | None = None) -> list[Found]:
-        """The live records that *query* finds, in its order; see `rows.found_lines`."""
-        return self.ask(name, rows.found_lines, query, declaration=declaration) or []
+    def find(
+        self, name: str, query: Query, *, declaration: Declaration | None = None, untyped: bool = False
+    ) -> list[Found]:
+        """The live records that *query* finds, in its order; see `rows.found_lines`.
+
+        Args:
+            name: The collection.
+            query: What is asked for.
+            declaration: As for `rows.found_lines`.
+            untyped: No type will look at the lines, so that they are proved to be some; see `rows.sound`.
+        """
+        found = self.ask(name, rows.found_lines, query, declaration=declaration) or []
+        if untyped:
+            rows.sound(found)
+        return found
 
     def count(self, name: str, query: Query, *, declaration: Declaration | None = None) -> int:
         """How many live records *query* finds."""

@@ -54,13 +54,13 @@ class Reading:
             UnreadableRecordError: It is there, and does not fit the type.
         """
         name, _ = self._known(target)
-        found = self._read(lambda reader: reader.get(name, record_id))
+        found = self._read(lambda reader: reader.get(name, record_id, untyped=isinstance(target, str)))
         return None if found is None else _loaded(target, found)
 
     def line(self, target: type[Record] | str, record_id: str) -> bytes | None:
         """The bytes that stand for the record in the journal, or will; None when there is none."""
         name, _ = self._known(target)
-        found = self._read(lambda reader: reader.get(name, record_id))
+        found = self._read(lambda reader: reader.get(name, record_id, untyped=True))
         return None if found is None else found.raw
 
     def resolve(self, target: type[Record] | str, prefix: str) -> str:
@@ -138,10 +138,8 @@ class Reading:
             InvalidFilterError: A filter, the order or the page cannot mean anything.
             UnreadableRecordError: A record does not fit the type; see `list_tolerant`.
         """
-        return [
-            _loaded(target, found)
-            for found in self.lines(target, *filters, order_by=order_by, limit=limit, offset=offset)
-        ]
+        query = Query(filters, order_by=order_by, limit=limit, offset=offset)
+        return [_loaded(target, found) for found in self._find(target, query, untyped=isinstance(target, str))]
 
     def lines(
         self,
@@ -153,9 +151,8 @@ class Reading:
         after: Cursor | None = None,
     ) -> builtins.list[Found]:
         """The same as `list`, as stored lines."""
-        name, declaration = self._known(target)
         query = Query(filters, order_by=order_by, limit=limit, offset=offset, after=after)
-        return self._read(lambda reader: reader.find(name, query, declaration=declaration))
+        return self._find(target, query, untyped=True)
 
     @overload
     def iterate(self, target: type[R], *filters: Filter, order_by: str | None = ...) -> Iterator[R]: ...
@@ -210,7 +207,7 @@ class Reading:
         """What can be read as the type, and what cannot, with the reason: records that do not fit, and bad lines."""
         records: list[Any] = []
         unreadable: list[Unreadable] = []
-        for found in self.lines(target, *filters, order_by=order_by):
+        for found in self._find(target, Query(filters, order_by=order_by), untyped=isinstance(target, str)):
             try:
                 records.append(_loaded(target, found))
             except UnreadableRecordError as error:
@@ -252,6 +249,10 @@ class Reading:
         """Have a type's declaration written with its first record; refuse it now if it contradicts the store's."""
         self._engine.declaration(declaration.collection).adopt(declaration)
         self._engine.wanted[declaration.collection] = declaration
+
+    def _find(self, target: type[Record] | str, query: Query, *, untyped: bool) -> builtins.list[Found]:
+        name, declaration = self._known(target)
+        return self._read(lambda reader: reader.find(name, query, declaration=declaration, untyped=untyped))
 
     def _read(self, question: Callable[[Reader], T]) -> T:
         answer = self._engine.read(question)

@@ -58,6 +58,10 @@ def rehearse(engine: Engine, batch: Batch) -> list[Rehearsed]:
         TaskStoreError: What the batch would end with; as for `Engine.commit`.
     """
     engine.sync()
+    return engine.mending(lambda: _rehearse(engine, batch))
+
+
+def _rehearse(engine: Engine, batch: Batch) -> list[Rehearsed]:
     with engine.session() as session, rehearsal(engine, session):
         before = session.index.next_seq
         application = engine.application(session, append_all=False)

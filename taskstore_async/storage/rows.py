@@ -20,9 +20,16 @@ if TYPE_CHECKING:
     from taskstore_async.core.query import Query
     from taskstore_async.storage.catalogue import Collection
 
-__all__ = ["Found", "all_ids", "count_rows", "found_lines", "get_line", "get_lines", "values_of"]
+__all__ = ["Found", "all_ids", "count_rows", "found_lines", "get_line", "get_lines", "sound", "values_of"]
 
 _ASKED = 500  #: ids of one query
+
+
+class _Object(msgspec.Struct):
+    """Any JSON object."""
+
+
+_skim = msgspec.json.Decoder(_Object).decode
 
 
 class Found(msgspec.Struct, frozen=True, gc=False):
@@ -31,6 +38,21 @@ class Found(msgspec.Struct, frozen=True, gc=False):
     id: str
     raw: bytes
     instant: int
+
+
+def sound(found: Sequence[Found]) -> None:
+    """Look through lines that nobody is going to decode as a type.
+
+    Raises:
+        sqlite3.DatabaseError: One is no line, so the index is damaged.
+    """
+    for one in found:
+        try:
+            _skim(one.raw)
+            if not bytes.isascii(one.raw):  # which refuses text: SQLite keeps it where bytes are meant
+                one.raw.decode()
+        except (ValueError, RecursionError, TypeError) as error:
+            raise sqlite3.DatabaseError(f"a line in it is damaged: {error}") from error
 
 
 def get_line(db: sqlite3.Connection, collection: Collection, record_id: str) -> Found | None:

@@ -173,15 +173,18 @@ class Sessions:
         with self._explaining(damage=True):
             self.connections.replace_index(reason)
 
-    def _mending(self, work: Callable[[], T]) -> T:
+    def mending(self, work: Callable[[], T]) -> T:
         """Do *work*; when the index turns out to be damaged, replace it and do it again."""
         with self._explaining(damage=True):
             try:
                 return work()
+            except msgspec.DecodeError as error:  # of a stored line: what is to be written was read before
+                reason = f"a line in it is damaged: {error}"
             except sqlite3.DatabaseError as error:
                 if not is_damage(error):
                     raise
-                self.connections.replace_index(str(error))
+                reason = str(error)
+            self.connections.replace_index(reason)
             return work()
 
     @contextmanager

@@ -4,21 +4,19 @@ from __future__ import annotations
 
 import sqlite3
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
 from taskstore_async.errors import WriteFailedError, WriteUncertainError
 from taskstore_async.storage.health import is_damage, is_full
 from taskstore_async.storage.index import CommitError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator
+    from collections.abc import Generator
 
     from taskstore_async.storage.engine import Engine
     from taskstore_async.storage.sessions import Session
 
-__all__ = ["mended", "rehearsal", "transaction"]
-
-T = TypeVar("T")
+__all__ = ["rehearsal", "transaction"]
 
 
 @contextmanager
@@ -28,6 +26,7 @@ def transaction(engine: Engine, session: Session, *, full: bool) -> Generator[No
     Raises:
         WriteUncertainError: COMMIT failed; nobody writes until the engine has compared what is there.
         WriteFailedError: SQLite refused something; nothing was changed.
+        sqlite3.DatabaseError: The index is damaged; see `Engine.mending`.
     """
     try:
         with session.index.transaction(full=full):
@@ -36,19 +35,9 @@ def transaction(engine: Engine, session: Session, *, full: bool) -> Generator[No
         engine.break_off(f"a failed COMMIT ({error})", full=is_full(error))
         raise WriteUncertainError(f"COMMIT failed: {error}") from error
     except sqlite3.Error as error:
-        raise WriteFailedError(str(engine.directory.index), str(error)) from error
-
-
-def mended(engine: Engine, work: Callable[[], T]) -> T:
-    """Do *work*; when a transaction of it meets a damaged index, replace that and do it again."""
-    try:
-        return work()
-    except WriteFailedError as error:
-        cause = error.__cause__
-        if not (isinstance(cause, sqlite3.Error) and is_damage(cause)):
+        if is_damage(error):
             raise
-        engine.replace_index(str(cause))
-    return work()
+        raise WriteFailedError(str(engine.directory.index), str(error)) from error
 
 
 class _Rehearsed(Exception):  # noqa: N818 - reason: it is no error
@@ -60,7 +49,7 @@ def rehearsal(engine: Engine, session: Session) -> Generator[None]:
     """One transaction that is taken back at the end of the block, to see what it would do.
 
     Raises:
-        WriteFailedError: SQLite refused something.
+        WriteFailedError, sqlite3.DatabaseError: As for `transaction`.
     """
     try:
         with transaction(engine, session, full=False):

@@ -50,8 +50,12 @@ def unmark(engine: Engine, name: str, chosen: Collection[str] = (), *, dry_run: 
         FlushError: The file could not be written, or somebody else kept replacing it.
     """
     engine.sync()
-    with engine.session() as session:
-        return _unmark(engine, session, name, chosen, dry_run=dry_run)
+
+    def work() -> list[bytes]:
+        with engine.session() as session:
+            return _unmark(engine, session, name, chosen, dry_run=dry_run)
+
+    return engine.mending(work)
 
 
 def _unmark(engine: Engine, session: Session, name: str, chosen: Collection[str], *, dry_run: bool) -> list[bytes]:

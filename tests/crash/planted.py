@@ -181,7 +181,7 @@ PLANTED: Final = (
     Planted(
         "a damaged index goes with its outbox",
         "storage/build.py",
-        (("    outbox = _salvage(directory.index)\n", "    outbox: dict[str, list[bytes]] = {}\n"),),
+        (("in _salvage(directory.index).items():", "in dict[str, list[bytes]]().items():"),),
         "tests/faults/test_matrix.py::TestIndex::test_what_waited_is_saved_where_it_can_be_read",
     ),
     Planted(

@@ -26,6 +26,7 @@ from taskstore_async.errors import (
     WriteUncertainError,
 )
 from taskstore_async.storage import build, files, schema
+from taskstore_async.storage.polling import Poller
 from taskstore_async.storage.reader import Reader
 from tests.storage.workshop import (
     NAME,
@@ -113,6 +114,13 @@ def spoil(path: Path) -> None:
     fill(path, b"".join(spoiled))
 
 
+def look_as_a_manager_does(store: Store) -> None:
+    """Somebody has appended a version of a record."""
+    with journal_of(store).open("ab") as file:
+        file.write(b'{"id":"r1","text":"y","updated_at":9007199254740991}\n')
+    Poller()(store._engine)
+
+
 CALLS: dict[str, Callable[[Store], object]] = {
     "get": lambda store: store.get(NAME, "r1"),
     "list": lambda store: store.list(NAME),
@@ -123,6 +131,14 @@ CALLS: dict[str, Callable[[Store], object]] = {
     "rebuild_indexes": lambda store: store.rebuild_indexes(Spoiled),
     "sync": lambda store: store.sync(rebuild=True),
     "put": lambda store: store.put(document("r1")),
+    "compact": lambda store: store.compact(),
+    "import": lambda store: store.import_lines(NAME, [b'{"id":"r1","text":"y"}\n'], on_conflict="replace"),
+    "import, rehearsed": lambda store: store.import_lines(
+        NAME, [b'{"id":"r1","text":"y"}\n'], on_conflict="replace", dry_run=True
+    ),
+    "rehearse": lambda store: store.rehearse(lambda batch: batch.put(document("r1"))),
+    "rehearse_delete": lambda store: store.rehearse_delete(NAME, ["r1"]),
+    "poll": look_as_a_manager_does,
 }
 
 
@@ -181,6 +197,18 @@ class TestIndex:
             assert store.get(NAME, "after") is not None
             assert_true(store)
 
+    @pytest.mark.parametrize("call", ["put", "import", "import, rehearsed", "rehearse", "rehearse_delete"])
+    def test_every_write_mends_a_line_that_it_finds_spoiled(self, tmp_path: Path, call: str) -> None:
+        with open_store(tmp_path) as store:
+            store.create_many([document(f"r{number}") for number in range(500)])
+            store.flush()
+            with store._engine.session() as session, session.index.transaction(full=False):
+                table = session.index.collections[NAME].rows
+                session.index.db.execute(f"UPDATE {table} SET line = x'00' WHERE id = 'r1'")
+            CALLS[call](store)
+            assert_true(store)
+            assert "a line in it is damaged" in "".join(store.info().notes)
+
     @pytest.mark.parametrize("records", [3, 150])
     @pytest.mark.parametrize("damage", ["empty", "random bytes", "cut off", "cut off within a page"])
     def test_what_was_written_to_a_damaged_index_is_saved_from_memory(
@@ -235,7 +263,7 @@ class TestIndex:
     def test_a_read_that_fails_says_so_and_changes_nothing(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        def fail(*_: object) -> None:
+        def fail(*_: object, **_options: object) -> None:
             error = sqlite3.OperationalError("disk I/O error")
             error.sqlite_errorcode = sqlite3.SQLITE_IOERR
             raise error
