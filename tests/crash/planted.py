@@ -252,14 +252,14 @@ PLANTED: Final = (
         "storage/reader.py",
         (
             (
-                "        return self.ask(name, rows.get_line, record_id)\n",
+                "        found = self.ask(name, rows.get_line, record_id)\n",
                 (
                     '        self.gets = getattr(self, "gets", 0) + 1\n'
                     "        if self.gets % 8 == 0 and self.db.in_transaction:\n"
                     '            self.db.execute("COMMIT")\n'
                     "        if not self.db.in_transaction:\n"
                     '            self.db.execute("BEGIN")\n'
-                    "        return self.ask(name, rows.get_line, record_id)\n"
+                    "        found = self.ask(name, rows.get_line, record_id)\n"
                 ),
             ),
         ),
