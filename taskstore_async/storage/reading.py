@@ -160,16 +160,22 @@ class Reading:
     def iterate(self, target: str, *filters: Filter, order_by: str | None = ...) -> Iterator[Document]: ...
     def iterate(self, target: type[Record] | str, *filters: Filter, order_by: str | None = None) -> Iterator[Any]:
         """The same as `list`, fetched page by page; a record that changes meanwhile may be seen as either version."""
-        return (_loaded(target, found) for found in self.iterate_lines(target, *filters, order_by=order_by))
+        pages = self._pages(target, filters, order_by, untyped=isinstance(target, str))
+        return (_loaded(target, found) for found in pages)
 
     def iterate_lines(
         self, target: type[Record] | str, *filters: Filter, order_by: str | None = None
     ) -> Iterator[Found]:
         """The same as `iterate`, as stored lines."""
+        return self._pages(target, filters, order_by, untyped=True)
+
+    def _pages(
+        self, target: type[Record] | str, filters: tuple[Filter, ...], order_by: str | None, *, untyped: bool
+    ) -> Iterator[Found]:
         name, declared = self._known(target)
         declaration = declared or self._engine.declaration(name)
         after: Cursor | None = None
-        while page := self.lines(target, *filters, order_by=order_by, limit=_PAGE, after=after):
+        while page := self._find(target, Query(filters, order_by=order_by, limit=_PAGE, after=after), untyped=untyped):
             yield from page
             if len(page) < _PAGE:
                 return

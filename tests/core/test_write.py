@@ -27,6 +27,7 @@ from taskstore_async.errors import (
     InvalidNameError,
     InvalidRecordError,
     LimitExceededError,
+    ReadFailedError,
     UnreadableRecordError,
 )
 
@@ -248,6 +249,11 @@ class TestReadingBack:
     def test_numbers_in_a_document_are_exact(self, text: str) -> None:
         document = load_document("plans", b'{"id":"p1","x":' + text.encode() + b"}", 0)
         assert same_value(stored(written(document))["x"], text.encode())
+
+    @pytest.mark.parametrize("line", [b"\0", b'{"id":"p1"', b"[]", b'{"title":"x"}'])
+    def test_a_line_that_is_none_is_no_document(self, line: bytes) -> None:
+        with pytest.raises(ReadFailedError, match=r"a line of plans in it is damaged.*tstore doctor"):
+            load_document("plans", line, 0)
 
 
 class TestTakingOver:
