@@ -122,8 +122,10 @@ class Engine(Sessions):
                 all the same.
             StoreLockedError: The lock was not to be had.
         """
+        connections = self.connections
+        has_written = connections.index is not None or bool(connections.saved)
         try:
-            if self.connections.index is not None and self.connections.are_usable and not self.connections.read_only:
+            if has_written and connections.are_usable and not connections.read_only:
                 self.mending(self._close)
         finally:
             self.abandon()
@@ -158,7 +160,7 @@ class Engine(Sessions):
         reader = self.connections.reader
         if reader is None or not reader.is_current:
             self.connections.close_reader()
-            if not self.directory.index.exists():
+            if self.connections.saved or not self.directory.index.exists():
                 self._bring_up()  # makes one, and the reader with it
             reader = self.connections.open_reader()
         return reader

@@ -17,6 +17,7 @@ from anyio import fail_after, sleep
 
 from taskstore_async import StateManager, Store, SyncConfig
 from taskstore_async.errors import WriteFailedError
+from taskstore_async.storage import shared_memory
 from taskstore_async.storage.polling import Poller
 from tests.conftest import REPOSITORY
 from tests.faults import shim
@@ -167,6 +168,20 @@ class TestLogAndSharedMemory:
                     await sleep(0.01)
             assert await manager.get(NAME, "waits") is not None
             assert (await manager.check()).ok
+
+    @pytest.mark.parametrize("asked", [True, False])
+    def test_a_read_is_first_to_notice(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, asked: bool) -> None:
+        monkeypatch.setattr(shared_memory, "_MOMENT_S", 0.0)
+        with open_store(tmp_path) as store:
+            store.put(document("waits"))
+            store.count(NAME)
+            unlink_beside_the_index(tmp_path)
+            if asked:
+                assert store.get(NAME, "waits") is not None
+            else:
+                store._engine.connections.close_reader()
+        with open_store(tmp_path) as again:
+            assert again.get(NAME, "waits") is not None
 
     @pytest.mark.anyio
     async def test_it_does_not_stay_in_memory(self, tmp_path: Path) -> None:
