@@ -66,14 +66,15 @@ def _check(engine: Engine) -> CheckReport:
 
 def _findings(db: sqlite3.Connection, collections: dict[str, Collection], directory: Directory) -> Iterator[Finding]:
     """Everything but the counts."""
-    yield from _integrity(db)
+    told = list(_integrity(db))
+    yield from told
     try:
         yield from _contents(db, collections, directory)
     except sqlite3.DatabaseError as error:
-        if getattr(error, "sqlite_errorcode", None) is not None:
-            yield _damage(str(error))
-        else:  # it is we who say so
-            yield _told(error)
+        sqlite_says = getattr(error, "sqlite_errorcode", None) is not None
+        found = _damage(str(error)) if sqlite_says else _told(error)
+        if found not in told:
+            yield found
 
 
 def _contents(db: sqlite3.Connection, collections: dict[str, Collection], directory: Directory) -> Iterator[Finding]:

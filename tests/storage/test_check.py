@@ -195,6 +195,16 @@ class TestDifferences:
         assert (finding.kind, finding.error) == ("index", True)
         assert "malformed" in finding.message
 
+    def test_damage_that_two_looks_meet_is_told_once(self, tmp_path: Path) -> None:
+        with Store.open(tmp_path, sync=QUIET) as store:
+            store.put(Document("notes", {"id": "a"}))
+            store.flush()
+            (tmp_path / ".taskstore" / "store.db").write_bytes(b"")
+        with Store.open(tmp_path, sync=QUIET) as store:
+            messages = [one.message for one in store.check().problems]
+            store.sync(rebuild=True)
+        assert len(messages) == len(set(messages)) == 1
+
     def test_what_sqlite_finds_is_reported(self, store: Store) -> None:
         with closing(sqlite3.connect(store.path / "store.db")) as db:
             (rows,) = db.execute("SELECT rows FROM collection WHERE name = 'plans'").fetchone()
