@@ -374,9 +374,9 @@ class CollectionClosedError(TaskStoreError):
     def __init__(self, collection: str, path: str, *, regular: bool = True) -> None:
         what = "has content, but not one line of it is a record" if regular else "is no regular file"
         super().__init__(
-            f"{path} {what}, so {collection} is closed to writing and keeps what it had; restore the file (git "
-            f"checkout), or save what it had (tstore export {collection} -o saved.jsonl), move "
-            f"{'the file' if regular else 'what is there'} away, and import that"
+            f"{path} {what}, so {collection} is closed to writing and keeps what it had; save that (tstore "
+            f"export {collection} -o saved.jsonl), move {'the file' if regular else 'what is there'} away or restore "
+            f"it (git checkout), then: tstore import saved.jsonl -c {collection} --on-conflict newer"
         )
         self.collection = collection
         self.path = path

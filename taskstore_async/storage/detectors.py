@@ -129,7 +129,7 @@ def _journals(directory: Directory) -> Diagnoses:
             yield Diagnosis(
                 id="journal-no-file",
                 seen=f"{path.name} is no file that can be read ({error.strerror}); {name} is closed to writing",
-                advice=f"move it away, and restore the file: git checkout -- {path.name}",
+                advice=f"{_saving(name)}move it away, and restore the file: git checkout -- {path}{_taking_back(name)}",
             )
         except OSError as error:
             yield Diagnosis(
@@ -137,6 +137,15 @@ def _journals(directory: Directory) -> Diagnoses:
                 seen=f"{path.name} could not be read: {error.strerror or error}",
                 advice="see what ails the disk; nothing was changed",
             )
+
+
+def _saving(name: str) -> str:
+    """What comes before a journal is replaced: only the index has what was never committed."""
+    return "" if name == TYPES else f"save what it had (tstore export {name} -o saved.jsonl), "
+
+
+def _taking_back(name: str) -> str:
+    return "" if name == TYPES else f"; then: tstore import saved.jsonl -c {name} --on-conflict newer"
 
 
 def _journal(name: str, path: Path) -> Diagnoses:
@@ -150,7 +159,8 @@ def _journal(name: str, path: Path) -> Diagnoses:
         yield Diagnosis(
             id="journal-damaged",
             seen=f"{path.name} has no line that is a record, or ends within a conflict; {name} is closed to writing",
-            advice=f"restore it (git checkout -- {path.name}) or move it away; where it has markers: tstore resolve",
+            advice=f"where it has markers: tstore resolve; else {_saving(name)}restore it (git checkout -- {path}) "
+            f"or move it away{_taking_back(name)}",
         )
     elif reader.bad:
         first = next(problem for problem in reader.problems if not problem.served)

@@ -253,7 +253,7 @@ class TestBrokenJournal:
     def test_writing(self, words: list[str], tstore: Tstore) -> None:
         result = tstore(*words)
         assert (result.code, result.out) == (1, "")
-        assert "restore the file (git checkout), or save what it had" in result.err
+        assert "save that (tstore export issues -o saved.jsonl), move the file away or restore" in result.err
 
     @pytest.mark.parametrize("name", READS)
     def test_reading(self, name: str, tstore: Tstore) -> None:
@@ -267,13 +267,33 @@ class TestBrokenJournal:
 
     def test_the_hint_helps(self, tstore: Tstore, folder: Path) -> None:
         told = tstore("create", "issues", "x=1").err
-        command = re.search(r"\(tstore (export [^)]*)\)", told)
-        assert command is not None
-        assert tstore(*command[1].split()).code == 0
+        export, take = re.findall(r"tstore ((?:export|import) [^);\n]*)", told)
+        assert tstore(*export.split()).code == 0
         (folder / ".taskstore" / "issues.jsonl").rename(folder / "broken.jsonl")
-        assert tstore("import", "saved.jsonl", "-c", "issues").code == 0
+        assert tstore(*take.split()).code == 0
         assert json.loads(tstore("get", "issues", "a").out)["title"] == "z"
         assert tstore("create", "issues", "x=1").code == 0
+        assert tstore("check").code == 0
+
+    @pytest.mark.parametrize("back", [b"", b'{"id":"a","title":"committed","updated_at":1}\n'], ids=["gone", "older"])
+    @pytest.mark.parametrize("directory", [False, True])
+    def test_what_doctor_advises_keeps_what_git_does_not_have(
+        self, tstore: Tstore, folder: Path, *, back: bytes, directory: bool
+    ) -> None:
+        journal = folder / ".taskstore" / "issues.jsonl"
+        if directory:
+            journal.rename(folder / "broken.jsonl")
+            journal.mkdir()
+        before = tstore("list", "issues", "--json").out
+        told = tstore("doctor").out
+        assert f"git checkout -- {journal}" in told
+        assert told.index("tstore export") < told.index("git checkout") < told.index("tstore import")
+        export, take = re.findall(r"tstore ((?:export|import) [^);\t\n]*)", told)
+        assert tstore(*export.split()).code == 0
+        journal.rename(folder / "moved")
+        journal.write_bytes(back)
+        assert tstore(*take.split()).code == 0
+        assert tstore("list", "issues", "--json").out == before
         assert tstore("check").code == 0
 
     def test_a_backup_has_what_only_the_index_has(self, tstore: Tstore, folder: Path) -> None:
