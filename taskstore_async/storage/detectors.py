@@ -167,7 +167,9 @@ def _journal(name: str, path: Path) -> Diagnoses:
         yield Diagnosis(
             id="lines-unreadable",
             seen=f"{reader.bad} line(s) of {path.name} are no records; line {first.line}: {first.reason}",
-            advice=f"mend them by hand, or: tstore compact {name}, which moves them to quarantine/",
+            advice="choose first between what stands between the markers: tstore resolve"  # compaction takes the later
+            if reader.markers
+            else f"mend them by hand, or: tstore compact {name}, which moves them to quarantine/",
             error=False,
         )
 

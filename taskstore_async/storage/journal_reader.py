@@ -116,7 +116,7 @@ class JournalReader:
             crc=self._crc,
             newline=self.newline,
             lines=self._reader.number - self.newline,
-            rescan=self._reader.markers,
+            rescan=self.markers,
         )
 
     def unread(self) -> FileRecord:
@@ -131,6 +131,11 @@ class JournalReader:
         cut makes of one on ext4, which may have the new size of a file on the disk before its bytes.
         """
         return self.ends_in_base or (not self.good and self.bad > self.begun)
+
+    @property
+    def markers(self) -> bool:
+        """Whether a conflict marker was seen."""
+        return self._reader.markers
 
     @property
     def ends_in_base(self) -> bool:

@@ -182,6 +182,14 @@ class TestDoctor:
         (one, *_) = [one for one in detectors._journals(Directory(home / ".taskstore")) if one.error]
         assert one.id == "journal-unreachable"
 
+    @pytest.mark.parametrize(
+        ("data", "first"), [(BAD, "tstore compact"), (b"<<<<<<< a\n>>>>>>> b\n" + BAD, "tstore resolve")]
+    )
+    def test_compaction_is_advised_where_it_decides_nothing(self, home: Path, data: bytes, first: str) -> None:
+        append(home, data)
+        told = re.findall("tstore [a-z]+", found(home)["lines-unreadable"].advice)
+        assert told == [first]
+
     def test_it_changes_no_journal_by_looking(self, home: Path) -> None:
         append(home, BAD)
         with open_store(home) as store:
