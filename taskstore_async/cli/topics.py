@@ -92,7 +92,10 @@ def reference() -> str:
 def _reference() -> Iterator[str]:
     yield "# Commands"
     yield ""
-    yield "Made by `tstore help commands`; a test holds it against the program. `tstore COMMAND --help` says the same."
+    yield (
+        "Made by `tstore help commands`; a test holds it against the program. "
+        "`tstore COMMAND --help` says the same, and the defaults."
+    )
     yield ""
     yield "Every command has these options, before or behind its name:"
     yield ""
