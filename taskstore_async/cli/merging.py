@@ -125,7 +125,8 @@ def _decided(past: Past) -> str:
 def _hints(found: Conflicts) -> Iterator[str]:
     if found.standing:
         records = len({(one.collection, one.id) for one in found.standing})
-        yield f"{human_count(records, 'record')} to choose a version of: tstore resolve ID --take ours|theirs|FILE"
+        whose = "ours|theirs" if all(one.ours for one in found.standing) else "first|second"
+        yield f"{human_count(records, 'record')} to choose a version of: tstore resolve ID --take {whose}|FILE"
     if any(stray.whole for stray in found.markers):
         yield "markers with nothing to choose between them go with: tstore resolve"
     if not all(stray.whole for stray in found.markers):

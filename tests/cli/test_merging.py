@@ -137,7 +137,7 @@ class TestConflicts:
         assert result.code == 5
         assert "conflict\tissues\ta\tf: " in result.out
         assert {"ours 2", "theirs 3"} == set(result.out.splitlines()[0].partition("f: ")[2].split(", "))
-        assert "tstore resolve ID --take" in result.err
+        assert "tstore resolve ID --take ours|theirs|FILE" in result.err
         (standing,) = json.loads(tstore("conflicts", "--json").out)["standing"]
         assert (standing["id"], standing["line"], [one["field"] for one in standing["fields"]]) == ("a", 1, ["f"])
         assert standing[standing["ours"]]["f"] == 2
@@ -192,6 +192,7 @@ class TestStanding:
         (journal.parent / "merges.log").unlink()
         (standing,) = json.loads(tstore("conflicts", "--json").out)["standing"]
         assert standing["ours"] is None
+        assert "tstore resolve ID --take first|second|FILE" in tstore("conflicts").err
         refused = tstore("resolve", "a", "--take", "ours")
         assert (refused.code, refused.out) == (3, "")
         assert "take first or second" in refused.err
