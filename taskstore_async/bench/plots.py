@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from taskstore_async.bench.trial import Trial
 
-__all__ = ["plot"]
+__all__ = ["load", "plot"]
 
 _COLOURS: Final = {Durability.RELAXED: "#8a8a8a", Durability.INDEX: "#1f77b4", Durability.JOURNAL: "#d62728"}
 _MARKS: Final = {Shape.BURSTS: "o", Shape.TRICKLE: "s", Shape.AGENTS: "^"}
@@ -28,6 +28,20 @@ _STYLE: Final = {
 }
 
 
+def load() -> tuple[Any, Any]:
+    """Import matplotlib and its pyplot.
+
+    Raises:
+        MissingExtraError: It is not installed.
+    """
+    try:
+        mpl: Any = import_module("matplotlib")
+        mpl.use("svg")
+        return mpl, import_module("matplotlib.pyplot")
+    except ImportError as error:
+        raise MissingExtraError("plots", "bench") from error
+
+
 def plot(trials: Sequence[Trial], directory: Path) -> list[Path]:
     """Draw *trials* into *directory*, which is made.
 
@@ -37,12 +51,7 @@ def plot(trials: Sequence[Trial], directory: Path) -> list[Path]:
     Raises:
         MissingExtraError: matplotlib is not installed.
     """
-    try:
-        mpl: Any = import_module("matplotlib")
-        mpl.use("svg")
-        plt: Any = import_module("matplotlib.pyplot")
-    except ImportError as error:
-        raise MissingExtraError("plots", "bench") from error
+    mpl, plt = load()
     directory.mkdir(parents=True, exist_ok=True)
     made: list[Path] = []
     with mpl.rc_context(_STYLE):

@@ -74,6 +74,8 @@ def bench(
     from taskstore_async.bench import debounce  # noqa: PLC0415 - reason: no other command needs it
     from taskstore_async.bench import plots as drawing  # noqa: PLC0415 - reason: as above
 
+    if plots is not None:
+        drawing.load()  # what is missing is told before three minutes of measuring, not behind them
     grid = debounce.QUICK if quick else debounce.Grid(seconds=seconds)
     wanted = debounce.plans(grid, record_bytes=record_bytes)
     trials = debounce.run_grid(wanted, directory=directory, progress=_progress)

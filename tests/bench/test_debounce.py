@@ -128,6 +128,15 @@ class TestPlots:
 class TestCommand:
     """`tstore bench` measures, and says what to take."""
 
+    def test_what_pictures_need_is_told_before_anything_is_measured(
+        self, tstore: Callable[..., Result], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setitem(__import__("sys").modules, "matplotlib", None)
+        monkeypatch.delattr("taskstore_async.bench.debounce.run_grid")
+        result = tstore("bench", "debounce", "--plots", "plots")
+        assert result.code == 1
+        assert "taskstore-async[bench]" in result.err
+
     def test_writes(self, tstore: Callable[..., Result], tmp_path: Path) -> None:
         result = tstore("bench", "--seconds", "0.1", "--dir", str(tmp_path), "--json")
         assert result.code == 0, result.err
