@@ -72,6 +72,7 @@ if TYPE_CHECKING:
         TaskStoreError,
         UniqueError,
         UnreadableRecordError,
+        UnresolvedConflictError,
         WriteFailedError,
         WriteUncertainError,
     )
@@ -137,6 +138,7 @@ __all__ = [
     "Unique",
     "UniqueError",
     "UnreadableRecordError",
+    "UnresolvedConflictError",
     "WriteFailedError",
     "WriteUncertainError",
     "__version__",

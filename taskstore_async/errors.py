@@ -48,6 +48,7 @@ __all__ = [
     "TaskStoreError",
     "UniqueError",
     "UnreadableRecordError",
+    "UnresolvedConflictError",
     "WriteFailedError",
     "WriteUncertainError",
 ]
@@ -380,6 +381,20 @@ class CollectionClosedError(TaskStoreError):
         )
         self.collection = collection
         self.path = path
+
+
+class UnresolvedConflictError(TaskStoreError):
+    """Versions of a record stand between markers in a journal, and what was asked would choose one of them."""
+
+    def __init__(self, collection: str, path: str, record_ids: tuple[str, ...]) -> None:
+        shown = ", ".join(record_ids[:_SHOWN]) + (", …" if len(record_ids) > _SHOWN else "")
+        super().__init__(
+            f"{path} has versions with equal stamps between conflict markers ({shown}), and compacting it would choose "
+            f"one; it is as it was: see tstore conflicts, then tstore resolve"
+        )
+        self.collection = collection
+        self.path = path
+        self.record_ids = record_ids
 
 
 class MergeInputError(TaskStoreError, ValueError):

@@ -70,6 +70,7 @@ _CODES: Final[dict[type[BaseException], ExitCode]] = {
     errors.ReferencedError: ExitCode.CONFLICT,
     errors.ClaimLostError: ExitCode.CONFLICT,
     errors.ImportConflictError: ExitCode.CONFLICT,
+    errors.UnresolvedConflictError: ExitCode.CONFLICT,
     errors.DeclarationConflictError: ExitCode.CONFLICT,
     errors.StoreLockedError: ExitCode.LOCKED,
     KeyboardInterrupt: ExitCode.INTERRUPTED,

@@ -16,7 +16,8 @@ from taskstore_async.cli.text import human_bytes, human_count
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from taskstore_async.storage.reports import CollectionSync, Problem
+    from taskstore_async.storage.reports import CollectionSync, CompactReport, Problem
+    from taskstore_async.storage.store import Store
 
 _TOLD: Final = 20  #: bad lines that are named one by one
 
@@ -137,6 +138,18 @@ def check(tstore: Invocation) -> None:
         tstore.code = ExitCode.PROBLEMS
 
 
+def _tell_left(tstore: Invocation, store: Store, report: CompactReport) -> None:
+    """Tell of the journals that a compaction of all has left alone."""
+    for one in store.collections():
+        if one.journal_bytes and one.name not in report.collections:
+            why = (
+                "it is closed to writing: tstore doctor"
+                if one.closed
+                else "there is a choice to make: tstore conflicts"
+            )
+            tstore.out.words(f"{one.name} was left alone; {why}")
+
+
 @command("compact")
 def compact(
     tstore: Invocation,
@@ -149,13 +162,16 @@ def compact(
     """Leave only the latest line of each record in the files; what cannot be read moves to quarantine/.
 
     Tombstones stay for 30 days, so that a branch of before the deletion does not bring the record back. In a pipe:
-    collection, lines before and after, bytes before and after, lines moved.
+    collection, lines before and after, bytes before and after, lines moved. A journal in which versions with
+    equal stamps stand between conflict markers is left alone until one is chosen; when it was named, this ends with 5.
 
     Example: tstore compact issues
     """
     with tstore.open() as store, ticking("compacting"):
         report = store.compact(collection, dry_run=dry_run)
-        if collection is not None and not report.collections:
+        if collection is None:
+            _tell_left(tstore, store, report)
+        elif not report.collections:
             say_if_unknown(tstore, store, collection)
     if tstore.out.for_programs:
         tstore.out.value(report)

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import os
+from contextlib import nullcontext, suppress
 from typing import TYPE_CHECKING, Final
 
 import msgspec
 
 from taskstore_async.core.codec import join_fields, split_fields
+from taskstore_async.core.conflicts import find_markers
+from taskstore_async.core.declaration import TYPES
 from taskstore_async.core.fold import effective, wins
 from taskstore_async.core.line import BadLine, Line
 from taskstore_async.core.line_reader import LineReader
 from taskstore_async.core.schedule import GRACE_MS
 from taskstore_async.core.stamp import NS_PER_MS
-from taskstore_async.errors import FlushError
+from taskstore_async.errors import FlushError, UnresolvedConflictError
 from taskstore_async.storage import journal
 from taskstore_async.storage.clock import now_ms
 from taskstore_async.storage.journal import chunks, closed, crc_of_prefix, open_to_append
@@ -47,13 +50,15 @@ class _Content(msgspec.Struct):
     size: int
     crc: int
     open_ended: bool = False  #: it ends within a conflict, so that what comes next would not be read
+    contested: tuple[str, ...] = ()  #: records with versions between markers of which no stamp says which is the later
 
 
 def compact(engine: Engine, name: str | None, *, grace_ms: int = GRACE_MS, dry_run: bool = False) -> CompactReport:
     """Compact one collection, or all; see `Store.compact`.
 
     Raises:
-        CollectionClosedError: The one that was named is closed to writing.
+        CollectionClosedError: The one that was named is closed to writing. Of all, those that are are left alone.
+        UnresolvedConflictError: In the one that was named versions with equal stamps stand between markers. Likewise.
         FlushError: A file could not be written, or somebody else kept replacing it.
     """
     engine.sync()
@@ -69,7 +74,8 @@ def _compact_all(engine: Engine, name: str | None, *, grace_ms: int, dry_run: bo
             if collection is None or journal.stat_of(path) is None:
                 continue
             if not collection.closed:
-                done[one] = _compact(engine, session, one, grace_ms=grace_ms, dry_run=dry_run)
+                with suppress(UnresolvedConflictError) if name is None else nullcontext():
+                    done[one] = _compact(engine, session, one, grace_ms=grace_ms, dry_run=dry_run)
             elif name is not None:
                 raise closed(one, path)
     return CompactReport(done)
@@ -87,6 +93,8 @@ def _compact(engine: Engine, session: Session, name: str, *, grace_ms: int, dry_
                 content = _read(old)
                 if content.bad and (content.open_ended or not content.kept):
                     raise closed(name, path)
+                if content.contested and name != TYPES:  # what is declared there is no record that could be resolved
+                    raise UnresolvedConflictError(name, str(path), content.contested)
                 lines = _latest(content, oldest=(now_ms() - grace_ms) * NS_PER_MS)
                 if dry_run:
                     return _told(content, lines, sum(len(line) + 1 for line in lines), len(content.bad))
@@ -132,6 +140,11 @@ def _read(descriptor: int) -> _Content:
     content.bad = [_bytes_at(descriptor, line, end) for line in bad]
     content.open_ended = reader.in_base
     content.crc = crc_of_prefix(descriptor, content.size)
+    if reader.markers:
+        blocks = find_markers(b"".join(chunks(descriptor, 0, content.size))).blocks
+        contests = (contest for block in blocks for contest in block.contests)
+        undecided = (one.id for one in contests if one.first.instant == one.second.instant)
+        content.contested = tuple(dict.fromkeys(undecided))
     return content
 
 

@@ -168,7 +168,7 @@ def _journal(name: str, path: Path) -> Diagnoses:
             id="lines-unreadable",
             seen=f"{reader.bad} line(s) of {path.name} are no records; line {first.line}: {first.reason}",
             advice="choose first between what stands between the markers: tstore resolve"  # compaction takes the later
-            if reader.markers
+            if reader.markers and name != TYPES
             else f"mend them by hand, or: tstore compact {name}, which moves them to quarantine/",
             error=False,
         )

@@ -164,7 +164,14 @@ class Store(Writing):
     ) -> CompactReport:
         """Leave only the latest line of each record in the journals, and tombstones younger than *grace_ms*.
 
-        Lines that cannot be read are moved to ``quarantine/``. With *dry_run* it only tells.
+        Lines that cannot be read are moved to ``quarantine/``. With *dry_run* it only tells. Of all journals, those
+        that cannot be compacted now are left alone, and not in the report.
+
+        Raises:
+            CollectionClosedError: The journal of *target* is closed to writing.
+            UnresolvedConflictError: It has versions of a record between conflict markers, with equal stamps, so that a
+                person has to choose first.
+            FlushError: A file could not be written, or somebody else kept replacing it.
         """
         from taskstore_async.storage.compact import compact  # noqa: PLC0415 - reason: as in temporary
 

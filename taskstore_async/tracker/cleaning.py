@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from functools import partial
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Final
@@ -10,7 +11,7 @@ import msgspec
 
 from taskstore_async.core.filters import Filter, eq, in_, lt
 from taskstore_async.core.schedule import GRACE_MS
-from taskstore_async.errors import InvalidFilterError, NotFoundError
+from taskstore_async.errors import InvalidFilterError, NotFoundError, UnresolvedConflictError
 from taskstore_async.records.runs import Run, RunStatus, RunTask
 from taskstore_async.tracker.directories import CACHE, RefusedPathError, cache_entries, remove, size_of
 from taskstore_async.tracker.plan import DeleteWhere, Plan, do, drive, find, find_all, get, on_store
@@ -235,7 +236,8 @@ def clean(
     done = drive(plan(), on_store(store))
     for target in RECORDS:
         # No branch has what is local, so nobody must learn later what was deleted.
-        store.compact(target, grace_ms=0 if store.declaration(target).local else GRACE_MS)
+        with suppress(UnresolvedConflictError):  # what is to be chosen there does not keep the rest from going
+            store.compact(target, grace_ms=0 if store.declaration(target).local else GRACE_MS)
     freed = done.freed_bytes + max(0, before - _journal_bytes(store))
     return msgspec.structs.replace(done, freed_bytes=freed)
 

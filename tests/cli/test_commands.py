@@ -542,6 +542,20 @@ class TestTheWholeStore:
         assert len(lines(folder)) == 1
         assert tstore("compact").out.startswith("issues\t1\t1\t")
 
+    def test_compact_leaves_a_choice_to_a_person(self, tstore: Tstore, folder: Path) -> None:
+        versions = b'<<<<<<< a\n{"id":"b","n":1,"updated_at":5}\n=======\n{"id":"b","n":2,"updated_at":5}\n>>>>>>> b\n'
+        with (folder / ".taskstore" / "issues.jsonl").open("ab") as file:
+            file.write(versions)
+        result = tstore("compact", "issues")
+        assert (result.code, result.out) == (5, "")
+        assert "equal stamps between conflict markers (b)" in result.err
+        result = tstore("compact")
+        assert (result.code, result.out) == (0, "")
+        assert "issues was left alone; there is a choice to make: tstore conflicts" in result.err
+        assert (folder / ".taskstore" / "issues.jsonl").read_bytes().endswith(versions)
+        assert tstore("resolve", "b", "--take", "first").code == 0
+        assert tstore("compact").out.startswith("issues\t")
+
     def test_collections(self, tstore: Tstore) -> None:
         assert tstore("collections").out.startswith("issues\t1\t0\t")
         (told,) = json.loads(tstore("collections", "--json").out)

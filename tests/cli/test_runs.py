@@ -231,6 +231,16 @@ class TestClean:
         assert [len(journal.read_bytes().splitlines()) for journal in journals] == [2, 3, 6]
         assert ids(tstore("history")) == ["run-4", "run-3", "run-1"]
 
+    def test_a_choice_that_is_to_be_made_in_a_journal_keeps_nothing_from_going(
+        self, folder: Path, tstore: Tstore
+    ) -> None:
+        side = b'{"id":"p","name":"%d","updated_at":5}\n'
+        with (folder / ".taskstore" / "projects.jsonl").open("ab") as file:
+            file.write(b"<<<<<<< a\n" + side % 1 + b"=======\n" + side % 2 + b">>>>>>> b\n")
+        assert len(json.loads(tstore("clean", "--keep-days", "2", "--json").out)["runs"]) == 3
+        assert len((folder / ".taskstore" / "runs.jsonl").read_bytes().splitlines()) == 2
+        assert b"<<<<<<<" in (folder / ".taskstore" / "projects.jsonl").read_bytes()
+
     def test_the_newest_survive_and_other_projects(self, tstore: Tstore) -> None:
         result = tstore("clean", "--keep", "0", "--keep-last", "3", "--project", "a")
         assert result.out.splitlines()[0].startswith("run\trun-0\ta\tsuccess\t")

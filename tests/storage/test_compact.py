@@ -11,7 +11,7 @@ from taskstore_async.core.line import BadLine
 from taskstore_async.core.line_reader import decode_lines
 from taskstore_async.core.record import Document
 from taskstore_async.core.schedule import SyncConfig
-from taskstore_async.errors import CollectionClosedError, FlushError
+from taskstore_async.errors import CollectionClosedError, FlushError, UnresolvedConflictError
 from taskstore_async.storage import compact as compaction
 from taskstore_async.storage import files, replacing
 from taskstore_async.storage.clock import now_ms
@@ -143,6 +143,36 @@ class TestQuarantine:
         (store.path / "things.jsonl").unlink()
         store.sync()
 
+    def test_a_choice_is_left_to_a_person(self, store: Store) -> None:
+        lines = (b'{"id":"a","n":1,"updated_at":5}\n', b'{"id":"a","n":2,"updated_at":5}\n')
+        write(store, "things", b"<<<<<<< HEAD\n", lines[0], b"=======\n", lines[1], b">>>>>>> side\n")
+        text = files_of(store)["things.jsonl"]
+        for dry_run in (True, False):
+            with pytest.raises(UnresolvedConflictError, match=r"things\.jsonl .*\(a\)") as caught:
+                store.compact("things", dry_run=dry_run)
+            assert caught.value.record_ids == ("a",)
+        write(store, "others", b'{"id":"b"}\n')
+        assert list(store.compact().collections) == ["_types", "others"]
+        assert files_of(store)["things.jsonl"] == text
+        assert quarantined(store) == b""
+        write(
+            store,
+            "things",
+            b"<<<<<<< HEAD\n",
+            lines[0],
+            b"=======\n",
+            lines[1].replace(b"5}", b"6}"),
+            b">>>>>>> side\n",
+        )
+        assert store.compact("things").collections["things"].lines_after == 1
+        assert store.list("things")[0]["n"] == 2
+
+    def test_markers_around_nothing_to_choose_go_to_quarantine(self, store: Store) -> None:
+        lines = (b'{"id":"a","n":1,"updated_at":5}\n', b'{"id":"b","n":2,"updated_at":5}\n')
+        write(store, "things", b"<<<<<<< HEAD\n", lines[0], b"=======\n", lines[1], b">>>>>>> side\n")
+        assert store.compact("things").collections["things"].quarantined == 3
+        assert files_of(store)["things.jsonl"] == b"".join(lines)
+
     @pytest.mark.parametrize("text", [b"garbage\n", b'{"id":"a"}\n<<<<<<< a\n{"id":"b"}\n||||||| b\n{"id":"c"}\n'])
     def test_a_file_that_becomes_unreadable_just_before_is_not_touched(
         self, store: Store, monkeypatch: pytest.MonkeyPatch, text: bytes
@@ -264,8 +294,18 @@ class TestRealBrokenFiles:
             findings = [one for one in store.check().problems if one.kind == "bad-line"]
             assert [(one.line, one.offset) for one in findings] == [(line.number, line.offset) for line in bad]
             store.put(Document("issues", {"id": "ours"}))
+            store.flush()
+            contests = [one for block in store.markers("issues").blocks for one in block.contests]
+            contested = [one.id for one in contests if one.first.instant == one.second.instant]
+            taken = 0
+            if contested:
+                with pytest.raises(UnresolvedConflictError) as caught:
+                    store.compact("issues")
+                assert caught.value.record_ids == tuple(contested)
+                assert files_of(store)["issues.jsonl"].startswith(raw)
+                taken = store.unmark("issues", contested)  # what was served is chosen
             report = store.compact("issues").collections["issues"]
-            assert report.quarantined == len(bad)
+            assert report.quarantined == len(bad) - taken
             assert quarantined(store).split(b"\n")[:-1] == [line.raw for line in bad]
             after = {found.id: found.raw for found in store.lines("issues") if found.id != "ours"}
             assert after == served
