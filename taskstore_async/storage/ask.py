@@ -73,6 +73,7 @@ def ask(
     Raises:
         InvalidQueryError: It cannot be answered: it would write, or is no SQL over what there is.
         QueryTimeoutError: It took longer.
+        KeyboardInterrupt: A signal stopped it before that.
         LimitExceededError: The rows would take more than 256 MiB.
     """
 
@@ -115,6 +116,8 @@ def _ask(db: sqlite3.Connection, sql: str, parameters: Mapping[str, SqlResult], 
         code = (getattr(error, "sqlite_errorcode", None) or 0) & 0xFF
         if code in _OF_THE_INDEX:
             raise
+        if code == sqlite3.SQLITE_INTERRUPT and time.monotonic() <= deadline:
+            raise KeyboardInterrupt from error  # sqlite3 drops what a signal raises within a handler
         if code == sqlite3.SQLITE_INTERRUPT:
             raise QueryTimeoutError(timeout_s) from error
         raise InvalidQueryError(_explained(str(error), views)) from error

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import sqlite3
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 import pytest
@@ -209,6 +211,20 @@ class TestBounds:
         endless = "WITH RECURSIVE n(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM n) SELECT max(x) FROM n"
         with pytest.raises(QueryTimeoutError, match="--timeout"):
             store.query(endless, timeout_s=0.05)
+
+    def test_a_signal_is_no_timeout(self, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+        readings = itertools.count()
+
+        def monotonic() -> float:
+            if next(readings) == 1:  # the first look is the deadline's, the second SQLite's
+                raise KeyboardInterrupt
+            return 0.0
+
+        monkeypatch.setattr(asking, "time", SimpleNamespace(monotonic=monotonic))
+        endless = "WITH RECURSIVE n(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM n) SELECT max(x) FROM n"
+        with pytest.raises(KeyboardInterrupt):
+            store.query(endless)
+        assert rows(store, "SELECT 1") == [(1,)]
         assert rows(store, "SELECT 1") == [(1,)]
 
     def test_rows(self, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
