@@ -157,7 +157,7 @@ class Directory:
             except OSError as error:
                 raise _explained(version, error) from error
             return
-        found = re.match(r"\s*v?(\d+)", text)
+        found = re.match(r"\s*v?(\d{1,9})(?!\d)", text)  # int() takes no more than 4,300 digits
         if found is None or int(found[1]) > FORMAT:
             raise StoreVersionError(str(self.path), found=text.strip()[:40], known=FORMAT)
 

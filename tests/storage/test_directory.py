@@ -81,7 +81,7 @@ class TestVersion:
         Directory.at(tmp_path, create=False)
         assert (directory.path / ".version").read_text() == text
 
-    @pytest.mark.parametrize("text", ["2", "10\n", "none"])
+    @pytest.mark.parametrize("text", ["2", "10\n", "none", "1" * 5_000, "0" * 5_000 + "1"])
     def test_refused(self, tmp_path: Path, text: str) -> None:
         directory = Directory.at(tmp_path, create=True)
         (directory.path / ".version").write_text(text)
