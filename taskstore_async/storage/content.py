@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from taskstore_async.core.codec import split_fields
+from taskstore_async.core.codec import decode_exact, split_fields
 from taskstore_async.core.content import CONTENT, FILE, SUFFIX, file_name, names_of, slug_of
 from taskstore_async.core.document import Document
 from taskstore_async.core.stamp import NS_PER_MS
@@ -154,13 +154,13 @@ class Contents:
             reason = f"{draft.collection} does not declare it unique, so that two records could share a file"
             raise InvalidRecordError(subject, f"$.{FILE}", reason)
         fields = split_fields(draft.data)
-        value = msgspec.json.decode(fields.get(FILE, _NULL))
+        value = decode_exact(fields.get(FILE, _NULL))
         name = file_name(draft.collection, value)
         if value is not None and name is None:
             reason = f"{value!r} is no file of the store: those are {draft.collection}/NAME{SUFFIX}"
             raise InvalidRecordError(subject, f"$.{FILE}", reason)
         if name is None or isinstance(change, Create):
-            titles = [msgspec.json.decode(fields[title]) for title in _TITLES if title in fields]
+            titles = [decode_exact(fields[title]) for title in _TITLES if title in fields]
             wanted = slug_of(*titles) if name is None else name.removesuffix(SUFFIX)
             name = next(one for one in names_of(wanted) if self._is_free(collection, one))
         named = {**fields, FILE: msgspec.Raw(_encode(f"{draft.collection}/{name}"))}
@@ -243,7 +243,7 @@ class Contents:
         if not has_files(collection):
             return
         field = split_fields(raw).get(FILE, _NULL)
-        value: object = msgspec.json.decode(field)
+        value: object = decode_exact(field)
         if isinstance(value, str) and file_name(collection.name, value) is not None:
             self._freed.append((collection, value))
 

@@ -430,6 +430,15 @@ class TestDeleting:
         assert (tmp_path / "precious.md").exists()
         assert set(files_of(store)) == {"_types.jsonl", "prds.jsonl"}
 
+    @pytest.mark.parametrize("value", ["7" * 5_000, "1e999"])
+    def test_so_does_one_that_names_a_number_of_any_size(self, store: Store, value: str) -> None:
+        store.flush()
+        with (store.path / "prds.jsonl").open("a") as file:
+            file.write(f'{{"id":"p","file":{value}}}\n')
+        store.sync()
+        store.delete("prds", "p")
+        assert store.count("prds") == 0
+
     def test_a_link_goes_and_not_what_it_leads_to(self, store: Store, tmp_path: Path) -> None:
         (tmp_path / "precious.md").write_text("x")
         (store.path / "prds").mkdir()
