@@ -16,6 +16,7 @@ from taskstore_async.errors import NotFoundError
 from taskstore_async.storage.clock import now_ms
 from taskstore_async.storage.inspection import history
 from taskstore_async.storage.rows import values_of
+from taskstore_async.storage.rules import integer_of
 from taskstore_async.storage.select import compile_query
 
 if TYPE_CHECKING:
@@ -154,7 +155,8 @@ def _names(engine: Engine, name: str, value_of: Callable[[str], object]) -> Iter
 
 
 def _named_by(engine: Engine, name: str, record_id: str) -> Iterator[Reference]:
-    same = [record_id, *([int(record_id)] if record_id.isdecimal() and str(int(record_id)) == record_id else [])]
+    number = integer_of(record_id)
+    same = [record_id] if number is None else [record_id, number]
     for other, collection in engine.reader.collections.items():
         for field, declared in collection.declaration.fields.items():
             if declared.references == name:

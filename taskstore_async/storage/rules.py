@@ -15,11 +15,19 @@ if TYPE_CHECKING:
     from taskstore_async.storage.catalogue import Collection
     from taskstore_async.storage.index import Index
 
-__all__ = ["Holders", "Rules"]
+__all__ = ["Holders", "Rules", "integer_of"]
 
 _OPAQUE_CELL: Final = b""
 _MOST: Final = 2**63 - 1
 _MOST_DIGITS: Final = 19
+
+
+def integer_of(record_id: str) -> int | None:
+    """The integer that names *record_id* too, since it spells it; None when the index has no such integer."""
+    if not (record_id.isdecimal() and record_id.isascii() and len(record_id) <= _MOST_DIGITS):
+        return None
+    number = int(record_id)
+    return number if number <= _MOST and str(number) == record_id else None
 
 
 class Holders:
@@ -42,10 +50,8 @@ class Holders:
     def of(self, target_id: str) -> list[str]:
         """The ids of the live records that name *target_id*; an integer that spells it names it too."""
         found = self._db.execute(self._sql, (target_id, "text")).fetchall()
-        number = (
-            int(target_id) if target_id.isdecimal() and target_id.isascii() and len(target_id) <= _MOST_DIGITS else None
-        )
-        if number is not None and number <= _MOST and str(number) == target_id:
+        number = integer_of(target_id)
+        if number is not None:
             found += self._db.execute(self._sql, (number, "integer")).fetchall()
         return [record_id for (record_id,) in found]
 

@@ -55,6 +55,11 @@ class TestDescribe:
         assert store.describe("steps", "t").names == (Reference("plan_id", "plans", "7"),)
         assert store.describe("steps", "u").names == (Reference("plan_id", "plans", "gone", exists=False),)
 
+    def test_an_id_of_more_digits_than_an_integer_may_have_is_text(self, store: Store) -> None:
+        (store.path / "plans.jsonl").write_text(f'{{"id":"{"7" * 5_000}"}}\n')
+        store.sync()
+        assert store.describe("plans", "7" * 5_000).named_by == ()
+
     def test_its_line_and_its_versions(self, store: Store) -> None:
         store.flush()
         store.modify(Step, "s", lambda step: step.evolve(note="x"))
