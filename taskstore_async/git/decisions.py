@@ -14,6 +14,7 @@ from taskstore_async.core.difference import FieldChange, field_changes
 from taskstore_async.core.mentions import find_mentions
 from taskstore_async.core.merge_report import Decision, Rule
 from taskstore_async.git.driver import LOG
+from taskstore_async.storage.files import read_regular
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -173,9 +174,9 @@ def conflicts(store: Store, *, merges: int | None = None) -> Conflicts:
 
 
 def read_log(store: Store) -> list[Entry]:
-    """The log, oldest first; lines that cannot be read are passed over."""
+    """The log, oldest first; lines that cannot be read are passed over, and so is a link that a clone brings."""
     try:
-        lines = (store.path / LOG).read_bytes().splitlines()
+        lines = read_regular(store.path / LOG).splitlines()
     except OSError:
         return []
     entries: list[Entry] = []

@@ -205,7 +205,7 @@ def _log(path: str | None, merged: Merged, code: int) -> None:
 def keep_in_log(folder: str, entry: dict[str, object]) -> None:
     """Add *entry* to the log of the store in *folder*, best effort; the oldest go when it grows too large."""
     log = os.path.join(folder, LOG)  # noqa: PTH118 - reason: pathlib costs a start
-    if os.path.islink(log):  # noqa: PTH114 - reason: as above
+    if os.path.islink(log) or (os.path.exists(log) and not os.path.isfile(log)):  # noqa: PTH110, PTH113, PTH114 - reason: as above
         return
     try:
         line = msgspec.json.encode(entry) + b"\n"

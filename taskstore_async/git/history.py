@@ -169,6 +169,11 @@ def _with_commits(known: Sequence[_Known], journal: Path, record_id: str) -> lis
     return joined
 
 
+def _name(repository: Repository, journal: Path) -> str:
+    """The journal as git names it, be it a link to somewhere else."""
+    return f"{repository.relative(journal.parent)}/{journal.name}"
+
+
 def _brought(journal: Path, record_id: str) -> Iterator[tuple[bytes, Commit]]:
     """The lines of a record that commits have added to the journal, each with the first commit that did."""
     repository = Repository.around(journal.parent)
@@ -181,7 +186,7 @@ def _brought(journal: Path, record_id: str) -> Iterator[tuple[bytes, Commit]]:
     seen: set[bytes] = set()
     commit: Commit | None = None
     added = b"+"
-    for text in repository.run(*words, "--", repository.relative(journal)).out.split(b"\n"):
+    for text in repository.run(*words, "--", _name(repository, journal)).out.split(b"\n"):
         if text.startswith(_HEADER):
             parents, commit = _commit(text)
             added = b"+" * max(1, parents)  # a merge's own lines are new to each of its parents
@@ -199,7 +204,7 @@ def _past(journal: Path, hashes: Collection[str]) -> dict[str, set[str]]:
     if len(hashes) < 2:  # noqa: PLR2004 - reason: one has no other
         return {}
     repository = Repository.around(journal.parent)
-    words = ("rev-list", "--topo-order", "--reverse", "--parents", "HEAD", "--", repository.relative(journal))
+    words = ("rev-list", "--topo-order", "--reverse", "--parents", "HEAD", "--", _name(repository, journal))
     past: dict[str, set[str]] = {}
     for commit in repository.run(*words).out.decode().splitlines():
         name, *parents = commit.split()

@@ -12,6 +12,7 @@ from taskstore_async.core.names import is_collection
 from taskstore_async.errors import NoRepositoryError, NoRevisionError, NoStoreError
 from taskstore_async.git.repository import Repository
 from taskstore_async.storage.directory import Directory
+from taskstore_async.storage.files import read_regular
 from taskstore_async.storage.store import Store
 
 if TYPE_CHECKING:
@@ -104,7 +105,7 @@ def _of_directory(path: Path) -> Snapshot:
             names = [one.name for one in store.collections()]
             return Snapshot(str(path), {name: {one.id: one.raw for one in store.lines(name)} for name in names})
     names, _ = directory.journals()
-    return Snapshot(str(path), {name: state_of(directory.journal(name).read_bytes()) for name in names})
+    return Snapshot(str(path), {name: state_of(read_regular(directory.journal(name))) for name in names})
 
 
 def _of_revision(place: Path | None, revision: str) -> Snapshot:

@@ -34,6 +34,16 @@ def open_regular(path: Path, flags: int) -> int:
     return descriptor
 
 
+def read_regular(path: Path) -> bytes:
+    """The bytes of the regular file *path*.
+
+    Raises:
+        OSError: As for `open_regular`.
+    """
+    with open(open_regular(path, os.O_RDONLY), "rb") as file:
+        return file.read()
+
+
 def fsync_directory(path: Path) -> None:
     """Make the names in a directory durable. A directory cannot be opened on Windows, which needs no such call."""
     if os.name == "nt":  # pragma: no cover - reason: not run there yet

@@ -14,7 +14,10 @@ import pytest
 from taskstore_async.core.declaration import TYPES
 from taskstore_async.core.record import Document
 from taskstore_async.errors import CollectionClosedError, FlushError, InvalidNameError, NoStoreError, TaskStoreError
-from taskstore_async.git.driver import MERGED, merge_files
+from taskstore_async.git.decisions import read_log
+from taskstore_async.git.driver import MERGED, keep_in_log, merge_files
+from taskstore_async.git.history import log
+from taskstore_async.git.snapshots import snapshot
 from taskstore_async.storage.store import Store
 from tests.hostile.corpus import good
 from tests.storage.samples import tamper
@@ -169,6 +172,36 @@ class TestLinks:
         names = [str(clone / name) for name in "OAB"]
         assert merge_files(*names, output=names[1], path=str(clone / f"{NAME}.jsonl")) == MERGED
         assert outside.look() == outside.before
+
+    def test_what_a_merge_has_left(self, clone: Path, outside: Outside) -> None:
+        outside.file.write_bytes(b'{"at":1,"path":"x.jsonl","decisions":[]}\n')
+        (clone / "merges.log").symlink_to(outside.file)
+        with open_store(clone) as store:
+            assert read_log(store) == []
+
+    def test_a_merge_waits_for_no_pipe(self, clone: Path) -> None:
+        os.mkfifo(clone / "merges.log")
+        keep_in_log(str(clone), {"at": 1})
+        with open_store(clone) as store:
+            assert read_log(store) == []
+
+    def test_what_is_compared(self, clone: Path, outside: Outside) -> None:
+        (clone / f"{NAME}.jsonl").unlink()
+        (clone / f"{NAME}.jsonl").symlink_to(journal_of(outside.store))
+        with pytest.raises(OSError, match="symbolic link"):
+            snapshot(None, str(clone))
+
+    def test_what_git_knows_of_it(self, clone: Path, outside: Outside) -> None:
+        git(clone.parent, "init", "--quiet", ".")
+        git(clone.parent, "add", "--all")
+        git(clone.parent, "-c", "user.name=a", "-c", "user.email=a@b", "commit", "--quiet", "--message=first")
+        with open_store(clone):
+            pass
+        (clone / f"{NAME}.jsonl").unlink()
+        (clone / f"{NAME}.jsonl").symlink_to(journal_of(outside.store))
+        with open_store(clone) as store:
+            _, versions = log(store, NAME, "theirs", commits=True)
+        assert [one.commit is not None for one in versions] == [True]
 
 
 class TestTrackedIndex:
