@@ -73,7 +73,7 @@ def _scalar(text: str) -> object:
     """The JSON scalar that *text* spells; `_NOTHING` when it spells none that can be compared."""
     try:
         value = decode_exact(text.encode())
-    except ValueError:
+    except (ValueError, RecursionError):
         return _NOTHING
     if value is None or isinstance(value, str | int):
         return value
@@ -123,7 +123,7 @@ def _named(words: Iterable[str]) -> dict[str, object]:
 def _json(value: str, word: str) -> object:
     try:
         return decode_exact(value.encode())
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise UsageError(
             f"{word!r}: what follows := is no JSON ({error}); quote text as in name:='\"text\"', or write name=text"
         ) from error

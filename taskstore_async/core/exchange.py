@@ -116,7 +116,7 @@ def form_of(name: str, data: bytes) -> ExchangeForm:
         return ExchangeForm.CSV if text else ExchangeForm.JSONL
     try:
         _VALUE.decode(text)
-    except msgspec.DecodeError:  # several values, one per line
+    except (msgspec.DecodeError, RecursionError):  # several values, one per line
         return ExchangeForm.JSONL
     return ExchangeForm.JSON
 
@@ -125,7 +125,7 @@ def _is_taskwarrior(text: bytes) -> bool:
     try:
         items = _ITEMS.decode(text)
         return bool(items) and {"uuid", "entry", "description"} <= split_fields(items[0]).keys()
-    except msgspec.DecodeError:
+    except (msgspec.DecodeError, RecursionError):
         return False
 
 
@@ -136,7 +136,7 @@ def _lines_of_json(data: bytes, *, source: str, names: Mapping[str, str]) -> dic
         if text.startswith(_LIST):
             return {None: _lines(_ITEMS.decode(text), source, names)}
         fields = split_fields(text)
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, RecursionError) as error:
         hint = "mend it, or say what it is: --format jsonl"
         raise ExchangeError(source, f"it is no JSON list or object: {error}", hint) from error
     if not fields or not all(_is_list(value) for value in fields.values()):
@@ -181,7 +181,7 @@ def renamed(raw: bytes, names: Mapping[str, str], *, where: str) -> bytes:
         return raw
     try:
         fields = split_fields(raw)
-    except msgspec.DecodeError:
+    except (msgspec.DecodeError, RecursionError):
         return raw
     return join_fields(_renamed(fields, names, where))
 
@@ -213,7 +213,7 @@ def _dated(line: bytes) -> bytes:
     """A task whose stamps are such as we read."""
     try:
         fields = split_fields(line)
-    except msgspec.DecodeError:
+    except (msgspec.DecodeError, RecursionError):
         return line
     for name in ("created_at", "updated_at"):
         if name in fields and (found := _BASIC.fullmatch(bytes(fields[name]))):

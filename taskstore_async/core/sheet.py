@@ -145,7 +145,7 @@ def _is_json(cell: str) -> bool:
         return False
     try:
         msgspec.json.decode(cell, type=msgspec.Raw)
-    except msgspec.DecodeError:
+    except (msgspec.DecodeError, RecursionError):
         return False
     return True
 

@@ -103,7 +103,7 @@ def tasks_from(lines: Sequence[bytes], most: int | None) -> list[tuple[str, str,
     for line in lines:
         try:
             issue = msgspec.json.decode(line, type=dict[str, object])
-        except msgspec.DecodeError:
+        except (msgspec.DecodeError, RecursionError):
             continue
         record_id = str(issue.get("id", "")).strip()
         if record_id and (most is None or len(tasks) < most):

@@ -100,6 +100,14 @@ class TestFilters:
         with pytest.raises(UsageError, match="is no JSON"):
             parse_filter("x:=open")
 
+    def test_so_is_what_no_decoder_gets_to_the_end_of(self) -> None:
+        deep = "[" * 10_000 + "]" * 10_000
+        with pytest.raises(UsageError, match="is no JSON"):
+            parse_filter(f"x:={deep}")
+        assert parse_filter(f"x={deep}") == eq("x", deep)
+        with pytest.raises(UsageError, match="write name=text"):
+            parse_assignments([f"x:={deep}"])
+
     @pytest.mark.parametrize("text", ["x:=[1]", 'x:={"a":1}'])
     def test_lists_and_objects_equal_nothing_and_are_refused(self, text: str) -> None:
         with pytest.raises(InvalidFilterError):

@@ -89,6 +89,30 @@ class TestJson:
             assert lines(b"".join(as_jsonl(some)), ExchangeForm.JSONL) == some
 
 
+class TestDepth:
+    """What is nested too deeply for the decoder is refused by name, or left to the import, which tells of the line."""
+
+    RECORD = b'{"id":"a","x":' + b"[" * 10_000 + b"]" * 10_000 + b"}"
+
+    @pytest.mark.parametrize("form", [ExchangeForm.JSON, ExchangeForm.TASKWARRIOR])
+    @pytest.mark.parametrize("data", [b"[" + RECORD + b"]", b"[" * 10_000])
+    def test_a_list_is_refused(self, data: bytes, form: ExchangeForm) -> None:
+        assert form_of("", data) is ExchangeForm.JSON
+        with pytest.raises(ExchangeError, match="f: it is no JSON list or object: "):
+            lines(data, form)
+
+    def test_a_record_is_refused_or_stays(self) -> None:
+        with pytest.raises(ExchangeError, match="f: it is no JSON list or object: "):
+            lines(self.RECORD, ExchangeForm.JSON)
+        assert form_of("", self.RECORD) is ExchangeForm.JSONL
+        for form in (ExchangeForm.JSONL, ExchangeForm.TASKWARRIOR):
+            assert lines(self.RECORD, form, names={"x": "y"}) == [self.RECORD]
+
+    def test_a_cell_is_text(self) -> None:
+        cell = "[" * 10_000
+        assert read_sheet(f"id,x\na,{cell}\n".encode(), names={}, source="f").types["x"] is Cells.TEXT
+
+
 class TestNames:
     """Fields are renamed all at once and in their place, and none is lost by it."""
 
