@@ -142,7 +142,7 @@ def _names(maps: Sequence[str], id_field: str | None) -> dict[str, str]:
     names: dict[str, str] = {}
     for word in maps:
         theirs, sign, ours = word.partition("=")
-        if not (theirs and sign and ours):
+        if not (theirs and sign and ours.encode(errors="ignore").decode() == ours != ""):
             raise UsageError(f"{word!r} maps no field; write theirs=ours: --map created=created_at")
         names[theirs] = ours
     if id_field is not None:

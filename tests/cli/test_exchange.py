@@ -43,6 +43,12 @@ class TestImport:
             b'{"id":"a-2","title":"-x","prio":2,"zip":"010"}',
         ]
 
+    @pytest.mark.parametrize("word", ["n", "n=", "=n", "n=\udcff"])
+    def test_a_field_gets_a_name_that_json_has(self, word: str, tstore: Tstore, folder: Path) -> None:
+        (folder / "issues.csv").write_text("id,n\na,1\n")
+        refused = tstore("import", "issues.csv", "--map", word)
+        assert (refused.code, f"{word!r} maps no field; write theirs=ours" in refused.err) == (2, True)
+
     def test_no_types(self, tstore: Tstore, folder: Path) -> None:
         (folder / "issues.csv").write_text("id,n\na,1\n")
         tstore("import", "issues.csv", "--no-types")
