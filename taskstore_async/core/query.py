@@ -129,7 +129,7 @@ class Query(msgspec.Struct, frozen=True):
         check_filters(self.filters)
         for name, number in (("limit", self.limit), ("offset", self.offset)):
             if not (number is None and name == "limit") and not (type(number) is int and 0 <= number <= _MOST):
-                raise InvalidFilterError(f"{name}={number!r}", "give a whole number, 0 or more")
+                raise InvalidFilterError(f"{name}={number!r}", "give a whole number from 0 to 2^63 - 1")
         order = self.order
         if self.after is not None and self.after.order_by != str(order):
             raise InvalidFilterError(
