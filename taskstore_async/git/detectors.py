@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Final, TypeAlias
 
 from taskstore_async import __version__
 from taskstore_async.core.conflicts import find_markers
+from taskstore_async.core.declaration import TYPES
 from taskstore_async.core.diagnosis import Diagnosis
 from taskstore_async.git import ancestor, attributes, block, installation, probe
 from taskstore_async.git.hooks import HooksDirectory, HookState
@@ -65,7 +66,9 @@ def _markers(directory: Directory) -> Diagnoses:
             yield Diagnosis(
                 id="conflict-markers",
                 seen=f"{path.name} has conflict markers, at line {where}; both sides' records are read",
-                advice="choose what is to stay: tstore resolve",
+                advice=f"look what is to stay, then: tstore compact {TYPES}"
+                if path.stem == TYPES  # a declaration is no record that could be resolved
+                else "choose what is to stay: tstore resolve",
             )
 
 

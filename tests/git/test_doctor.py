@@ -13,6 +13,7 @@ from taskstore_async.git import detectors, install, status, uninstall
 from taskstore_async.git.attributes import COMMAND
 from taskstore_async.git.block import HOOKS, insert
 from taskstore_async.git.doctor import DoctorReport, Finding, doctor
+from taskstore_async.storage.store import Store
 from tests.git.support import Clone
 
 
@@ -80,6 +81,16 @@ class TestStore:
         assert "issues.jsonl has conflict markers, at line 2" in one.seen
         assert "tstore resolve" in one.advice
         hooked.journal.write_bytes(whole)
+
+    def test_those_of_the_declarations_go_as_it_says(self, hooked: Clone) -> None:
+        declared = b'{"id":"issues","updated_at":%d,"fields":{}}\n'
+        types = hooked.journal.with_name("_types.jsonl")
+        types.write_bytes(b"<<<<<<< HEAD\n" + declared % 1 + b"=======\n" + declared % 2 + b">>>>>>> side\n")
+        command = found(hooked)["conflict-markers"].advice.rpartition("tstore ")[2].split()
+        with Store.open(hooked.home) as store:
+            getattr(store, command[0])(command[1])
+        assert types.read_bytes() == declared % 2
+        assert "conflict-markers" not in found(hooked)
 
     def test_what_only_looks_like_one_is_none(self, hooked: Clone) -> None:
         hooked.put("b", title="<<<<<<< HEAD")
