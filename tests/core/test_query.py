@@ -476,7 +476,7 @@ class TestPage:
 
     @pytest.mark.parametrize("bad", [-1, 1.0, True, "5", 2**63])
     def test_a_number_out_of_range_is_refused(self, bad: Any) -> None:  # noqa: ANN401 - reason: the mistakes
-        with pytest.raises(InvalidFilterError, match="limit=.*: give a whole number from 0 to 2"):
+        with pytest.raises(InvalidFilterError, match=r"limit=.*: give a whole number from 0 to 2"):
             Query(limit=bad)
         with pytest.raises(InvalidFilterError, match="offset="):
             Query(offset=bad)

@@ -79,6 +79,7 @@ class TestTasksFromAFile:
         lines = [
             b'{"id":"a","title":"A","description":"first"}',
             b"not json",
+            b"[" * 10_000,
             b'{"id":7}',
             b'{"title":"no id"}',
             b'{"id":"a","title":"A, again"}',
