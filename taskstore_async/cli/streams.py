@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 from typing import Final
@@ -14,7 +15,10 @@ _PIPE_CLOSED: Final = 141
 
 
 def fill_streams() -> None:
-    """Open the null device for streams that are closed: Python has None for them, and a file gets their number."""
+    """Open the null device for streams that are closed: Python has None for them, and a file gets their number.
+
+    And buffer stdout where PYTHONUNBUFFERED says otherwise: of what does not fit at once the rest would be dropped.
+    """
     for number, name in enumerate(_BY_NUMBER):
         if getattr(sys, name) is None:
             null = os.open(os.devnull, os.O_RDWR)
@@ -23,6 +27,9 @@ def fill_streams() -> None:
                 os.close(null)
             stream = open(number, "r" if number == 0 else "w", encoding="utf-8", closefd=False)  # noqa: SIM115 - reason: it lives as long as the process
             setattr(sys, name, stream)
+    out = sys.stdout
+    if isinstance(out.buffer, io.RawIOBase):
+        sys.stdout = open(out.fileno(), "w", encoding=out.encoding, errors=out.errors, closefd=False)  # noqa: SIM115 - reason: as above
 
 
 def flushed() -> int:

@@ -121,6 +121,25 @@ class TestProcess:
         assert result.stderr.count(b"\n") == 1
         assert unheard.returncode == 3
 
+    @pytest.mark.parametrize("unbuffered", ["", "1"])
+    @pytest.mark.parametrize(
+        ("words", "code"), [("list issues --json", 141), ("get issues a", 141), ("merge a a a", 2)]
+    )
+    def test_output_of_which_a_part_was_taken_is_not_taken(
+        self, words: str, code: int, unbuffered: str, folder: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        long = "x" * 1_000_000  # a pipe holds less
+        (folder / "a").write_text(json.dumps({"id": "a", "updated_at": 1, "x": long}) + "\n")
+        assert main(["import", str(folder / "a"), "-c", "issues"]) == 0
+        monkeypatch.setenv("PYTHONUNBUFFERED", unbuffered)
+        with subprocess.Popen(
+            [*PROGRAM, *words.split()], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, bufsize=0, cwd=folder
+        ) as process:
+            assert process.stdout is not None
+            assert process.stdout.read(1) in {b"[", b"{"}
+            process.stdout.close()
+        assert process.returncode == code
+
     @pytest.mark.skipif(sys.platform == "win32", reason="the shell is POSIX's")
     @pytest.mark.parametrize("closed", [">&-", "2>&-", "<&-", "<&- >&- 2>&-"])
     def test_a_stream_that_is_closed_takes_and_gives_nothing(self, closed: str, folder: Path) -> None:
