@@ -141,14 +141,19 @@ def look_at_all(index: Index, syncer: Syncer, *, check: bool, rebuild: bool) -> 
     return found, stale
 
 
+_MOST_READ = 1_000  #: fields of one declaration: SQLite refuses a table of 2,000 columns, and with it every write
+
+
 def declarations(db: sqlite3.Connection, types: Collection) -> dict[str, Declaration]:
     """What the collections are declared to be, by name; a line that declares nothing that can be is passed over."""
     found: dict[str, Declaration] = {}
     for name, raw in db.execute(f"SELECT id, line FROM {types.rows} WHERE dead = 0").fetchall():
         try:
-            found[name] = Declaration.from_object(name, msgspec.json.decode(raw))
+            declared = Declaration.from_object(name, msgspec.json.decode(raw))
         except (TaskStoreError, msgspec.DecodeError):
             continue
+        if max(len(declared.columns), len(declared.sources)) <= _MOST_READ:
+            found[name] = declared
     found.pop(TYPES, None)
     return found
 

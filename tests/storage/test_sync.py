@@ -466,6 +466,24 @@ class TestDeclarations:
             assert store.declaration(NAME).columns == ("value",)
             assert store.list(NAME) == []
 
+    @pytest.mark.parametrize(
+        "fields",
+        [
+            {f"f{number}": {"indexed": True} for number in range(3_000)},
+            {"f": {"first_of": [f"f{number}" for number in range(3_000)]}},
+        ],
+    )
+    def test_a_declaration_of_more_fields_than_a_table_may_have_is_passed_over(
+        self, tmp_path: Path, fields: dict[str, object]
+    ) -> None:
+        folder = tmp_path / ".taskstore"
+        folder.mkdir()
+        (folder / "_types.jsonl").write_bytes(line(NAME, 5, fields=fields) + b"\n")
+        with open_store(tmp_path) as store:
+            store.put(document("a"))
+            assert store.declaration(NAME).fields == {}
+            assert_true(store)
+
     def test_a_clone_without_types_filters_refuses_and_cascades(self, tmp_path: Path) -> None:
         with Store.open(tmp_path / "one", records=[Plan, Step], sync=MANUAL) as store:
             store.put(Plan(id="a", slug="s", status="open"))
