@@ -100,7 +100,8 @@ def error_code_of(error: BaseException) -> str:
     """What ``--json`` calls an error, for good: ``not_found``, ``stale_write``, ``usage``; ``os`` for the disk."""
     if isinstance(error, OSError):
         return "os"
-    known = next(kind for kind in type(error).__mro__ if kind.__module__.startswith("taskstore_async."))
+    kinds = (kind for kind in type(error).__mro__ if kind.__module__.startswith("taskstore_async."))
+    known = next(kinds, type(error))
     return _called(known.__name__)
 
 
@@ -109,10 +110,11 @@ def _called(name: str) -> str:
     return re.sub(r"(?<!^)(?=[A-Z])", "_", name.removesuffix("Error")).lower()
 
 
-def tell(error: BaseException, message: str, *, as_json: bool) -> None:
+def tell(error: BaseException, message: str, *, as_json: bool, exit_code: int | None = None) -> None:
     """Tell an error, on stderr: in words, or as one line of JSON.
 
-    The line is ``{"error": {"code", "message", "exit_code", "details"}}``; *details* are what the error knows.
+    The line is ``{"error": {"code", "message", "exit_code", "details"}}``; *details* are what the error knows, and
+    *exit_code* is given where it is not the one of the table.
     """
     if not as_json:
         say(message)
@@ -121,7 +123,7 @@ def tell(error: BaseException, message: str, *, as_json: bool) -> None:
     shown: dict[str, object] = {
         "code": error_code_of(error),
         "message": message,
-        "exit_code": int(exit_code_of(error)),
+        "exit_code": int(exit_code_of(error)) if exit_code is None else exit_code,
         "details": details,
     }
     line = json_of({"error": shown}).decode()

@@ -35,7 +35,8 @@ def parse_filter(text: str) -> Filter:
     """The condition that ``-f`` *text* says: a field, one of ``= != > >= < <= ~ :=``, and a value.
 
     The value counts as the text it is and as the JSON scalar it spells, so that ``priority=2`` finds 2 and "2". After
-    ``:=`` it is JSON alone. A moment (RFC 3339) compares with ``created_at`` and ``updated_at``.
+    ``:=`` it is JSON alone. A moment (RFC 3339) compares with ``created_at`` and ``updated_at``; a
+    date is the moment at which it begins (UTC).
 
     Raises:
         UsageError: *text* is no condition, or what follows ``:=`` is no JSON.
@@ -60,9 +61,9 @@ def _either(field: str, operator: str, value: str) -> Filter:
     scalar = _scalar(value)
     if scalar is not _NOTHING and (operator in "=~" or isinstance(scalar, int | float)):
         meanings.append(scalar)
-    moment = read_stamp(value) if field in _STAMPS else None
-    if moment is not None:
-        meanings.append(to_ms(moment))
+    if field in _STAMPS:
+        moments = (read_stamp(text) for text in (value, f"{value}T00:00:00Z"))
+        meanings += [to_ms(moment) for moment in moments if moment is not None]
     if operator == "~":
         meanings = [meaning for meaning in meanings if meaning is not None]  # "null" is in no text
     filters = [compare(field, meaning) for meaning in meanings]

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 import sys
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
-from taskstore_async.cli.errors import ExitCode, UsageError
+from taskstore_async.cli.errors import ExitCode, UsageError, tell
 from taskstore_async.cli.invocation import Invocation, command
 from taskstore_async.cli.text import human_count, human_time
 
@@ -46,12 +47,14 @@ def merge(
 
     Example: tstore merge base.jsonl ours.jsonl theirs.jsonl -o merged.jsonl
     """
-    from taskstore_async.git.driver import merge_files  # noqa: PLC0415 - reason: --help needs no merge
+    from taskstore_async.git.driver import ERROR, merge_files  # noqa: PLC0415 - reason: --help needs no merge
 
     for path in (ours, theirs):
         if not Path(path).exists():  # to the driver it would be a version from which everything was deleted
             raise UsageError(f"there is no file {path}; nothing was merged (for a deleted file give an empty one)")
-    code = merge_files(base, ours, theirs, output=output, path=output, as_json=tstore.out.for_programs)
+    as_json = tstore.out.for_programs
+    refuse = partial(tell, as_json=as_json, exit_code=ERROR)
+    code = merge_files(base, ours, theirs, output=output, path=output, as_json=as_json, refuse=refuse)
     tstore.code = ExitCode(code)
 
 

@@ -28,7 +28,7 @@ def fill_streams() -> None:
             stream = open(number, "r" if number == 0 else "w", encoding="utf-8", closefd=False)  # noqa: SIM115 - reason: it lives as long as the process
             setattr(sys, name, stream)
     out = sys.stdout
-    if isinstance(out.buffer, io.RawIOBase):
+    if isinstance(getattr(out, "buffer", None), io.RawIOBase):
         sys.stdout = open(out.fileno(), "w", encoding=out.encoding, errors=out.errors, closefd=False)  # noqa: SIM115 - reason: as above
 
 

@@ -24,7 +24,7 @@ from taskstore_async.core.merge_report import words
 from taskstore_async.errors import MergeInputError, TaskStoreError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from taskstore_async.core.merge_report import Decision, Merged, Report
 
@@ -66,7 +66,14 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def merge_files(
-    base: str, ours: str, theirs: str, *, output: str | None, path: str | None = None, as_json: bool = False
+    base: str,
+    ours: str,
+    theirs: str,
+    *,
+    output: str | None,
+    path: str | None = None,
+    as_json: bool = False,
+    refuse: Callable[[BaseException, str], None] | None = None,
 ) -> int:
     """Merge three files.
 
@@ -79,9 +86,10 @@ def merge_files(
             references, and its ``merges.log`` keeps what was decided.
         as_json: The report is one JSON object instead of words on standard error: on standard output, or on standard
             error when the result goes to standard output.
+        refuse: Tells an error, with the words for it; None for words on standard error.
 
     Returns:
-        0 merged, 1 conflict, 2 error. Errors are told on standard error, never raised.
+        0 merged, 1 conflict, 2 error. Errors are told, never raised.
     """
     collecting = gc.isenabled()
     gc.disable()  # millions of values, next to no cycle among them: looking for one takes a fifth of the time
@@ -95,7 +103,11 @@ def merge_files(
         elif output != ours or merged.data != mine or not os.path.exists(ours):  # noqa: PTH110 - reason: pathlib costs a start
             _replace(output, merged.data)
     except (TaskStoreError, OSError, ValueError, RecursionError, MemoryError) as error:
-        _say(f"{path or ours} was not merged: {str(error) or type(error).__name__}")
+        message = f"{path or ours} was not merged: {str(error) or type(error).__name__}"
+        if refuse is None:
+            _say(message)
+        else:
+            refuse(error, message)
         return ERROR
     finally:
         if collecting:

@@ -105,7 +105,7 @@ def _ask(db: sqlite3.Connection, sql: str, parameters: Mapping[str, SqlResult], 
     db.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, MAX_VALUE_BYTES)
     db.setlimit(sqlite3.SQLITE_LIMIT_LIKE_PATTERN_LENGTH, _MAX_PATTERN)
     db.setlimit(sqlite3.SQLITE_LIMIT_ATTACHED, 0)
-    db.set_progress_handler(lambda: time.monotonic() > deadline, _STEPS)
+    db.set_progress_handler(lambda: not time.monotonic() <= deadline, _STEPS)  # of NaN there is no later
     db.set_authorizer(_authorizer(views))
     try:
         cursor = db.execute(sql, dict(parameters))

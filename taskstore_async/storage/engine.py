@@ -80,6 +80,8 @@ class Engine(Sessions):
         self.wanted: dict[str, Declaration] = {}  #: what the record types in use declare, by collection
         try:
             self._open(look=look)
+            if look:
+                self._note_closed()
         except BaseException:
             self.abandon()
             raise
@@ -102,6 +104,18 @@ class Engine(Sessions):
                         return
         if look:
             self._bring_up()
+
+    def _note_closed(self) -> None:
+        """Note which collections show what their files had before something happened to these."""
+        reader = self.connections.reader
+        if reader is None:
+            return
+        with suppress(sqlite3.Error):  # whoever asks something next tells what is wrong, and mends it
+            for collection in reader.collections.values():
+                journal = self.directory.journal(collection.name).name
+                if collection.closed and not any(journal in note for note in self.notes):
+                    what = "cannot be read, so what is shown is what it had, if anything, and nothing can be written"
+                    self.notes.append(f"{journal} {what}; run: tstore doctor")
 
     def _bring_up(self) -> None:
         """Bring the index up to date, and open a reader; what cannot be written now keeps nobody from reading."""

@@ -76,6 +76,13 @@ class TestFilters:
         assert holds(f"{field}>=2026-01-01T00:00:00Z", 1_767_225_600_000, field=field)
         assert not holds(f"{field}>2026-01-01T00:00:00Z", 1_767_225_600_000, field=field)
 
+    @pytest.mark.parametrize("field", ["created_at", "updated_at"])
+    def test_a_date_is_the_moment_at_which_it_begins(self, field: str) -> None:
+        assert holds(f"{field}>=2026-01-01", 1_767_225_600_000, field=field)
+        assert not holds(f"{field}>2026-01-01", 1_767_225_600_000, field=field)
+        assert not holds(f"{field}>=2026-01-32", 1_767_225_600_000, field=field)
+        assert not holds("x>=2026-01-01", 1_767_225_600_000)
+
     def test_a_moment_is_plain_text_elsewhere(self) -> None:
         assert not holds("x>=2026-01-01T00:00:00Z", 1_767_225_600_000)
 

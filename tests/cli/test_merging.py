@@ -13,7 +13,7 @@ import pytest
 
 from taskstore_async import Document, Store, SyncConfig
 from taskstore_async.cli import opening
-from taskstore_async.git import resolving
+from taskstore_async.git import driver, resolving
 from taskstore_async.git.driver import merge_files
 from taskstore_async.storage.directory import Directory
 from taskstore_async.storage.journal import SETTLE_NS
@@ -103,6 +103,20 @@ class TestMerge:
         assert (result.code, result.out) == (2, "")
         assert "LFS pointer" in result.err
         assert (folder / "ours").read_bytes() == line("a", 2, f=2, g=1)
+        told = json.loads(tstore("merge", *files, "-o", "ours", "--json").err)["error"]
+        assert (told["code"], told["exit_code"], told["details"]["side"]) == ("merge_input", 2, "their")
+        assert "ours was not merged: their side" in told["message"]
+
+    def test_what_is_no_error_of_ours_is_told_to_a_program_too(
+        self, tstore: Tstore, files: list[str], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def too_deep(*_: object, **__: object) -> None:
+            raise RecursionError("too deep")
+
+        monkeypatch.setattr(driver, "merge", too_deep)
+        result = tstore("merge", *files, "--json")
+        told = json.loads(result.err)["error"]
+        assert (result.code, told["code"], told["exit_code"]) == (2, "recursion", 2)
 
     @pytest.mark.parametrize("wrong", [1, 2])
     def test_a_mistyped_file_is_no_version_without_records(

@@ -212,6 +212,11 @@ class TestBounds:
         with pytest.raises(QueryTimeoutError, match="--timeout"):
             store.query(endless, timeout_s=0.05)
 
+    def test_not_a_number_is_no_time_at_all(self, store: Store) -> None:
+        endless = "WITH RECURSIVE n(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM n) SELECT count(*) FROM n"
+        with pytest.raises(QueryTimeoutError):
+            store.query(endless, timeout_s=float("nan"))
+
     def test_a_signal_is_no_timeout(self, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
         readings = itertools.count()
 

@@ -266,6 +266,20 @@ class TestUnreadable:
             assert len(rows(store)) == MANY + 1
             assert_true(store)
 
+    @pytest.mark.parametrize("known", [True, False])
+    def test_every_open_says_so(self, folder: Path, *, known: bool) -> None:
+        if not known:
+            (folder / ".taskstore" / "store.db").unlink()
+        data = journal_of(folder).read_bytes()
+        journal_of(folder).write_bytes(b"garbage\n")
+        for _ in range(2):
+            with open_store(folder) as store:
+                assert len(rows(store)) == (MANY if known else 0)
+                assert [f"{NAME}.jsonl cannot be read" in note for note in store.notes] == [True]
+        journal_of(folder).write_bytes(data)
+        with open_store(folder) as store:
+            assert store.notes == ()
+
     def test_a_good_line_behind_the_garbage_brings_the_files_own_records_and_no_others(self, folder: Path) -> None:
         path = journal_of(folder)
         with open_store(folder) as store:
@@ -285,7 +299,7 @@ class TestUnreadable:
         path.write_bytes(b"garbage\n")
         store = open_store(folder)
         assert len(rows(store)) == MANY + 1
-        assert any("closed to writing" in note for note in store.notes)
+        assert [f"{NAME}.jsonl" in note and "closed to writing" in note for note in store.notes] == [True]
         assert [b'"waits"' in raw for raw in outbox(store)] == [True]
         with pytest.raises(CollectionClosedError):
             store.close()
