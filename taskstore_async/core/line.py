@@ -187,7 +187,7 @@ def _read_slowly(sources: tuple[str, ...], raw: bytes, number: int, offset: int)
         )
     try:
         found = decode_exact(raw)
-    except (ValueError, RecursionError) as error:
+    except ValueError as error:
         return BadLine(number, offset, raw, str(error))
     if not isinstance(found, dict):
         return BadLine(number, offset, raw, "it is no JSON object")

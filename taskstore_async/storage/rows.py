@@ -51,7 +51,9 @@ def sound(found: Sequence[Found]) -> None:
             _skim(one.raw)
             if not bytes.isascii(one.raw):  # which refuses text: SQLite keeps it where bytes are meant
                 one.raw.decode()
-        except (ValueError, RecursionError, TypeError) as error:
+        except RecursionError:  # it is the stack of the caller that is deep: what is stored was read before
+            continue
+        except (ValueError, TypeError) as error:
             raise sqlite3.DatabaseError(f"a line in it is damaged: {error}") from error
 
 

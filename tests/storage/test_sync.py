@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 import shutil
 import subprocess
 import sys
 import textwrap
 import time
+from contextlib import suppress
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from taskstore_async.core.filters import eq
-from taskstore_async.errors import CollectionClosedError, ReferencedError, UniqueError
+from taskstore_async.errors import CollectionClosedError, ReadFailedError, ReferencedError, UniqueError
 from taskstore_async.storage import journal
 from taskstore_async.storage.store import Store
 from tests.storage.samples import Plan, Step
@@ -539,3 +542,32 @@ class TestBehindATornLine:
             store.sync()
             assert "ours" not in rows(store)
             assert [finding.kind for finding in store.check().problems if finding.error] == ["bad-line"]
+
+
+def deeply(levels: int, work: Callable[[], object]) -> object:
+    return deeply(levels - 1, work) if levels else work()
+
+
+class TestDeepStack:
+    """Python 3.11 has one limit for the calls of a program and the levels of what is decoded."""
+
+    @pytest.mark.parametrize("call", ["list", "lines", "rebuild"])
+    def test_a_caller_that_is_deep_in_its_stack_takes_no_record_away(self, tmp_path: Path, call: str) -> None:
+        nested: list[object] = []
+        for _ in range(190):
+            nested = [nested]
+        calls: dict[str, Callable[[Store], object]] = {
+            "list": lambda store: store.list(NAME),
+            "lines": lambda store: store.lines(NAME),
+            "rebuild": lambda store: store.sync(rebuild=True),
+        }
+        with open_store(tmp_path) as store:
+            store.put(document("a", nested=nested))
+        for free in range(100, 300, 25):  # of a thousand frames
+            with open_store(tmp_path) as store:
+                with suppress(RecursionError, ReadFailedError):
+                    deeply(sys.getrecursionlimit() - len(inspect.stack(0)) - free, partial(calls[call], store))
+                assert store.notes == ()
+            with open_store(tmp_path) as store:
+                assert list(rows(store)) == ["a"]
+                assert_true(store)
