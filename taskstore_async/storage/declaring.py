@@ -13,6 +13,7 @@ from taskstore_async.storage import schema
 from taskstore_async.storage.journal import closed
 from taskstore_async.storage.ops import Applied, Declare
 from taskstore_async.storage.row_writer import RowWriter
+from taskstore_async.storage.sync import declared_by
 
 if TYPE_CHECKING:
     from taskstore_async.core.declaration import Declaration
@@ -61,8 +62,9 @@ class Declaring(RowWriter):
         if row is not None and not row.dead:  # what a later version may have added stays
             stored = split_fields(row.raw)
             ours = split_fields(raw)
-            known = {**_object(stored.get("fields")), **split_fields(ours["fields"])}
-            raw = join_fields({**stored, **ours, "fields": ours["fields"] if exactly else join_fields(known)})
+            keeps = not exactly and declared_by(wanted.collection, row.raw) is not None  # else ours could not be read
+            known = split_fields(stored.get("fields", b"{}")) if keeps else {}
+            raw = join_fields({**stored, **ours, "fields": join_fields({**known, **split_fields(ours["fields"])})})
         if joined.local and not collection.declaration.local:
             self._directory.keep_local([wanted.collection])
         kind = schema.UPDATED if there else schema.CREATED
@@ -100,14 +102,6 @@ class Declaring(RowWriter):
         if collection.closed:
             raise closed(collection.name, self._directory.journal(collection.name))
         return collection
-
-
-def _object(raw: msgspec.Raw | None) -> dict[str, msgspec.Raw]:
-    """The fields of what should be an object; none when it is something else."""
-    try:
-        return split_fields(raw or b"{}")
-    except msgspec.DecodeError:
-        return {}
 
 
 def declare(engine: Engine, registry: Registry, durability: Durability) -> None:

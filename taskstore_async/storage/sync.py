@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from taskstore_async.storage.directory import Directory
     from taskstore_async.storage.index import Index
 
-__all__ = ["Syncer", "all_look_fresh", "declarations", "look_at_all", "moved"]
+__all__ = ["Syncer", "all_look_fresh", "declarations", "declared_by", "look_at_all", "moved"]
 
 
 class Syncer:
@@ -148,14 +148,20 @@ def declarations(db: sqlite3.Connection, types: Collection) -> dict[str, Declara
     """What the collections are declared to be, by name; a line that declares nothing that can be is passed over."""
     found: dict[str, Declaration] = {}
     for name, raw in db.execute(f"SELECT id, line FROM {types.rows} WHERE dead = 0").fetchall():
-        try:
-            declared = Declaration.from_object(name, msgspec.json.decode(raw))
-        except (TaskStoreError, msgspec.DecodeError):
-            continue
-        if max(len(declared.columns), len(declared.sources)) <= _MOST_READ:
+        declared = declared_by(name, raw)
+        if declared is not None:
             found[name] = declared
     found.pop(TYPES, None)
     return found
+
+
+def declared_by(name: str, raw: bytes) -> Declaration | None:
+    """What a line of the declarations says of the collection *name*; None when that cannot be."""
+    try:
+        declared = Declaration.from_object(name, msgspec.json.decode(raw))
+    except (TaskStoreError, msgspec.DecodeError):
+        return None
+    return declared if max(len(declared.columns), len(declared.sources)) <= _MOST_READ else None
 
 
 def all_look_fresh(collections: dict[str, Collection], directory: Directory) -> bool:

@@ -501,6 +501,25 @@ class TestDeclarations:
             assert store.declaration(NAME).fields == {}
             assert_true(store)
 
+    @pytest.mark.parametrize(
+        "fields", [{f"f{number}": {"indexed": True} for number in range(1_001)}, {"f": {"indexed": "text"}}]
+    )
+    def test_a_type_is_declared_in_place_of_what_is_passed_over(
+        self, tmp_path: Path, fields: dict[str, object]
+    ) -> None:
+        types = tmp_path / ".taskstore" / "_types.jsonl"
+        types.parent.mkdir()
+        types.write_bytes(line("plans", 5, fields=fields) + b"\n")
+        sizes: set[int] = set()
+        for number in range(2):
+            with Store.open(tmp_path, records=[Plan], sync=MANUAL) as store:
+                if number == 0:
+                    store.create(Plan(id="a", slug="s"))
+                with pytest.raises(UniqueError):
+                    store.create(Plan(id="b", slug="s"))
+            sizes.add(types.stat().st_size)
+        assert len(sizes) == 1
+
     def test_a_clone_without_types_filters_refuses_and_cascades(self, tmp_path: Path) -> None:
         with Store.open(tmp_path / "one", records=[Plan, Step], sync=MANUAL) as store:
             store.put(Plan(id="a", slug="s", status="open"))
