@@ -58,6 +58,8 @@ __all__ = ["Engine"]
 
 _FLUSH_FAILURES: Final = (FlushError, CollectionClosedError, FsyncError, CommitError, sqlite3.Error)
 
+_NAMED: Final = 3  #: journals that a note names one by one
+
 T = TypeVar("T")
 _OF_SEVERAL: Final = frozenset({Batch, CreateMany, DeleteWhere, Delete, Declare})  #: ops that may write several lines
 
@@ -111,11 +113,13 @@ class Engine(Sessions):
         if reader is None:
             return
         with suppress(sqlite3.Error):  # whoever asks something next tells what is wrong, and mends it
-            for collection in reader.collections.values():
-                journal = self.directory.journal(collection.name).name
-                if collection.closed and not any(journal in note for note in self.notes):
-                    what = "cannot be read, so what is shown is what it had, if anything, and nothing can be written"
-                    self.notes.append(f"{journal} {what}; run: tstore doctor")
+            paths = [self.directory.journal(one.name) for one in reader.collections.values() if one.closed]
+            told = "\n".join(self.notes)
+            names = [path.name for path in paths if f"{path} " not in told]
+            if names:
+                which = ", ".join(names[:_NAMED]) + (f" and {len(names) - _NAMED:,} more" if names[_NAMED:] else "")
+                what = "cannot be read, so what is shown is what it had, if anything, and nothing can be written"
+                self.notes.append(f"{which} {what}; run: tstore doctor")
 
     def _bring_up(self) -> None:
         """Bring the index up to date, and open a reader; what cannot be written now keeps nobody from reading."""

@@ -283,6 +283,20 @@ class TestUnreadable:
         with open_store(folder) as store:
             assert store.notes == ()
 
+    def test_every_one_is_told_of_in_a_note_of_bounded_length(self, tmp_path: Path) -> None:
+        names = ["subtasks", "tasks", *(f"w{number}" for number in range(100))]
+        with Store.open(tmp_path) as store:
+            for name in names[:2]:
+                (store.path / f"{name}.jsonl").write_bytes(b"garbage\n")
+        with Store.open(tmp_path) as store:
+            (note,) = store.notes
+            assert note.startswith("subtasks.jsonl, tasks.jsonl cannot be read")
+            for name in names:
+                (store.path / f"{name}.jsonl").write_bytes(b"garbage\n")
+        with Store.open(tmp_path) as store:
+            (note,) = store.notes
+            assert note.startswith("subtasks.jsonl, tasks.jsonl, w0.jsonl and 99 more cannot be read")
+
     def test_a_good_line_behind_the_garbage_brings_the_files_own_records_and_no_others(self, folder: Path) -> None:
         path = journal_of(folder)
         with open_store(folder) as store:
