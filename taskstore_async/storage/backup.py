@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import stat
@@ -248,11 +249,18 @@ def _changes(backup: Directory, directory: Directory) -> Iterator[FileChange]:
 
 def _set_aside(directory: Directory, aside: Path, kept: Mapping[str, Sequence[bytes]]) -> None:
     """Copy what is there to *aside*, so that a restore can be undone by another."""
-    aside.parent.mkdir(exist_ok=True)
+    _make_folder(aside.parent)
     former, _ = _truth(directory)
     _copy(directory.path, aside, [name for name in former if not name.startswith("quarantine/")], progress=None)
     _write_kept(aside, kept)
     files.fsync_directory(aside.parent)
+
+
+def _make_folder(folder: Path) -> None:
+    """Make a folder of the store, unless there is one; a link in its place could lead anywhere."""
+    folder.mkdir(exist_ok=True)
+    if folder.is_symlink():
+        raise OSError(errno.ELOOP, "it is a link", str(folder))
 
 
 def _place(backup: Directory, directory: Directory, changes: Iterable[FileChange]) -> None:
@@ -262,7 +270,7 @@ def _place(backup: Directory, directory: Directory, changes: Iterable[FileChange
         for one in changes:
             path = directory.path / one.file
             if one.what in {"new", "replaced"}:
-                path.parent.mkdir(exist_ok=True)
+                _make_folder(path.parent)
                 temporary = path.with_name(f"{path.name}.{os.getpid()}{_TMP}")
                 temporary.unlink(missing_ok=True)
                 ready.append((temporary, path))

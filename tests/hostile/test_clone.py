@@ -13,7 +13,14 @@ import pytest
 
 from taskstore_async.core.declaration import TYPES
 from taskstore_async.core.record import Document
-from taskstore_async.errors import CollectionClosedError, FlushError, InvalidNameError, NoStoreError, TaskStoreError
+from taskstore_async.errors import (
+    CollectionClosedError,
+    FlushError,
+    InvalidNameError,
+    NoStoreError,
+    TaskStoreError,
+    WriteFailedError,
+)
 from taskstore_async.git.decisions import read_log
 from taskstore_async.git.driver import MERGED, keep_in_log, merge_files
 from taskstore_async.git.history import log
@@ -104,6 +111,24 @@ class TestLinks:
                 store.compact(NAME)
             assert store.list_tolerant(NAME).unreadable[0].reason.startswith("it is no file that can be read")
             assert [one.kind for one in store.check().problems] == ["no-journal"]
+        assert outside.look() == outside.before
+
+    @pytest.mark.parametrize("folder", [NAME, "quarantine"])
+    def test_a_folder_that_a_restore_writes_to(
+        self, clone: Path, outside: Outside, tmp_path: Path, folder: str
+    ) -> None:
+        copy = tmp_path / "copy"
+        with open_store(clone) as store:
+            store.backup(copy)
+            store.put(document("ours"))
+            store.flush()
+            (copy / NAME).mkdir()
+            (copy / NAME / "text.md").write_text("from the backup")
+            (clone / folder).symlink_to(outside.folder)
+            before = journal_of(store).read_bytes()
+            with pytest.raises(WriteFailedError, match="it is a link"):
+                store.restore(copy, replace=True)
+            assert journal_of(store).read_bytes() == before
         assert outside.look() == outside.before
 
     def test_the_declarations(self, clone: Path, outside: Outside) -> None:
