@@ -13,7 +13,7 @@ from taskstore_async.storage.health import is_damage
 from taskstore_async.storage.journal import NoJournalError, open_to_read
 from taskstore_async.storage.journal_reader import JournalReader
 from taskstore_async.storage.reports import CheckReport, Finding, Problem
-from taskstore_async.storage.sync import declarations
+from taskstore_async.storage.sync import declarations, passed_over
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -96,6 +96,11 @@ def _contents(db: sqlite3.Connection, collections: dict[str, Collection], direct
         if name != TYPES and collection.declaration != declared.get(name, Declaration(name)):
             message = f"{name}: the index has other fields than {TYPES}.jsonl declares; run: tstore sync --rebuild"
             yield Finding(kind="difference", message=message, collection=name)
+    for name, reason in passed_over(db, collections[TYPES]).items() if TYPES in collections else ():
+        message = (
+            f"{TYPES}.jsonl: what it declares of {name} cannot be, and holds for nothing: {reason}; mend that line"
+        )
+        yield Finding(kind="declaration", message=message, collection=name, file=f"{TYPES}.jsonl")
 
 
 def _count(db: sqlite3.Connection, collections: dict[str, Collection]) -> int:

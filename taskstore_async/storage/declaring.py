@@ -62,8 +62,8 @@ class Declaring(RowWriter):
         if row is not None and not row.dead:  # what a later version may have added stays
             stored = split_fields(row.raw)
             ours = split_fields(raw)
-            keeps = not exactly and declared_by(wanted.collection, row.raw) is not None  # else ours could not be read
-            known = split_fields(stored.get("fields", b"{}")) if keeps else {}
+            is_read = not isinstance(declared_by(wanted.collection, row.raw), str)  # else ours could not be read
+            known = split_fields(stored.get("fields", b"{}")) if is_read and not exactly else {}
             raw = join_fields({**stored, **ours, "fields": join_fields({**known, **split_fields(ours["fields"])})})
         if joined.local and not collection.declaration.local:
             self._directory.keep_local([wanted.collection])

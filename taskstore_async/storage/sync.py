@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from taskstore_async.core.declaration import TYPES, Declaration
-from taskstore_async.errors import TaskStoreError
+from taskstore_async.errors import InvalidRecordError, TaskStoreError
 from taskstore_async.storage import catalogue, journal
 from taskstore_async.storage.journal import How
 from taskstore_async.storage.reconcile import Reconciler
@@ -16,13 +16,14 @@ from taskstore_async.storage.reports import CollectionSync
 if TYPE_CHECKING:
     import sqlite3
     from collections.abc import Collection as Names
+    from collections.abc import Iterator
     from pathlib import Path
 
     from taskstore_async.storage.catalogue import Collection
     from taskstore_async.storage.directory import Directory
     from taskstore_async.storage.index import Index
 
-__all__ = ["Syncer", "all_look_fresh", "declarations", "declared_by", "look_at_all", "moved"]
+__all__ = ["Syncer", "all_look_fresh", "declarations", "declared_by", "look_at_all", "moved", "passed_over"]
 
 
 class Syncer:
@@ -146,22 +147,30 @@ _MOST_READ = 1_000  #: fields of one declaration: SQLite refuses a table of 2,00
 
 def declarations(db: sqlite3.Connection, types: Collection) -> dict[str, Declaration]:
     """What the collections are declared to be, by name; a line that declares nothing that can be is passed over."""
-    found: dict[str, Declaration] = {}
+    return {name: declared for name, declared in _declared(db, types) if isinstance(declared, Declaration)}
+
+
+def passed_over(db: sqlite3.Connection, types: Collection) -> dict[str, str]:
+    """Why the lines declare nothing that `declarations` passes over, by the name that each is about."""
+    return {name: reason for name, reason in _declared(db, types) if isinstance(reason, str)}
+
+
+def _declared(db: sqlite3.Connection, types: Collection) -> Iterator[tuple[str, Declaration | str]]:
     for name, raw in db.execute(f"SELECT id, line FROM {types.rows} WHERE dead = 0").fetchall():
-        declared = declared_by(name, raw)
-        if declared is not None:
-            found[name] = declared
-    found.pop(TYPES, None)
-    return found
+        if name != TYPES:
+            yield name, declared_by(name, raw)
 
 
-def declared_by(name: str, raw: bytes) -> Declaration | None:
-    """What a line of the declarations says of the collection *name*; None when that cannot be."""
+def declared_by(name: str, raw: bytes) -> Declaration | str:
+    """What a line of the declarations says of the collection *name*, or why that cannot be."""
     try:
         declared = Declaration.from_object(name, msgspec.json.decode(raw))
-    except (TaskStoreError, msgspec.DecodeError):
-        return None
-    return declared if max(len(declared.columns), len(declared.sources)) <= _MOST_READ else None
+    except InvalidRecordError as error:
+        return f"{error.reason}, at {error.path}"
+    except (TaskStoreError, msgspec.DecodeError) as error:
+        return str(error)
+    count = max(len(declared.columns), len(declared.sources))
+    return declared if count <= _MOST_READ else f"it has {count:,} fields, and at most {_MOST_READ:,} are read"
 
 
 def all_look_fresh(collections: dict[str, Collection], directory: Directory) -> bool:

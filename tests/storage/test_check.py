@@ -407,3 +407,22 @@ class TestRules:
     def test_our_own_writes_never_break_them(self, store: Store) -> None:
         store.create_many([Note(id="n", plan_id="p"), Step(id="s", plan_id="p"), Document("notes", {"id": "m"})])
         assert store.check().problems == ()
+
+    @pytest.mark.parametrize(
+        ("declared", "reason"),
+        [
+            ({"fields": 5}, "expected dict, got int, at $.fields"),
+            ({"fields": {"name": {"unique": "yes"}}}, "expected bool, got str, at $.fields.name.unique"),
+            ({"fields": {"name": {"references": "no where"}}}, "'no where' is no collection name"),
+            ({"fields": {f"f{number}": {"indexed": True} for number in range(1_001)}}, "it has 1,001 fields"),
+        ],
+    )
+    def test_a_declaration_that_holds_for_nothing_is_told(
+        self, store: Store, declared: dict[str, object], reason: str
+    ) -> None:
+        with (store.path / "_types.jsonl").open("ab") as file:
+            file.write(msgspec.json.encode({"id": "odd", "updated_at": 1, **declared}) + b"\n")
+        store.sync()
+        (found,) = store.check().problems
+        assert (found.kind, found.error, found.collection) == ("declaration", True, "odd")
+        assert reason in found.message
