@@ -29,6 +29,7 @@ __all__ = [
 # end a line, and the marks that embed, override and isolate a direction.
 _UNSAFE: Final = "[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]"
 _SHORT: Final = {"\n": "\\n", "\t": "\\t", "\r": "\\r"}
+_NAN: Final = re.compile(rb'("[^"\\]*+(?:\\.[^"\\]*+)*+")|NaN')  #: texts, and what no JSON has
 _TSV: Final = {"\\": "\\\\", **_SHORT}
 _JOINING: Final = frozenset(map(chr, range(0x1160, 0x1200)))  #: vowels and finals of Korean: they join their initial
 _GAP: Final = 2  #: columns between columns
@@ -57,9 +58,10 @@ def _escaped(character: str) -> str:
 
 
 def json_of(value: object) -> bytes:
-    """*value* as JSON; a word or a path that is no UTF-8 has question marks there."""
+    """*value* as JSON; a word or a path that is no UTF-8 has question marks there, a number beyond `Decimal` null."""
     try:
-        return _encoder().encode(value)
+        encoded = _encoder().encode(value)
+        return _NAN.sub(lambda found: found[1] or b"null", encoded) if b"NaN" in encoded else encoded
     except UnicodeEncodeError:
         import json  # noqa: PLC0415 - reason: next to no word is such
 

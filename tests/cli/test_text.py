@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import re
+from decimal import Decimal
 
 import pytest
 from hypothesis import given
@@ -14,6 +16,7 @@ from taskstore_async.cli.text import (
     human_bytes,
     human_count,
     human_time,
+    json_of,
     lay_out,
     left_out,
     tsv_cell,
@@ -22,6 +25,15 @@ from taskstore_async.cli.text import (
 
 ACTING = [*range(0x20), *range(0x7F, 0xA0), *range(0x202A, 0x202F), *range(0x2066, 0x206A)]
 cells = st.text(st.characters(exclude_categories=["Cc", "Cs", "Zl", "Zp"]), max_size=60)
+
+
+def test_what_is_no_number_in_json_is_null_there() -> None:
+    value = {"NaN": [Decimal("NaN"), 'NaN\\"', float("nan")], "1": {"b": Decimal("NaN")}, "c": "x"}
+    assert json.loads(json_of(value), parse_constant=pytest.fail) == {
+        "NaN": [None, 'NaN\\"', None],
+        "1": {"b": None},
+        "c": "x",
+    }
 
 
 class TestEscaping:
