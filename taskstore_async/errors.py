@@ -374,10 +374,13 @@ class CollectionClosedError(TaskStoreError):
 
     def __init__(self, collection: str, path: str, *, regular: bool = True) -> None:
         what = "has content, but not one line of it is a record" if regular else "is no regular file"
+        then = f"tstore import saved.jsonl -c {collection} --on-conflict newer"
+        if collection == "_types":  # declarations are no records that could be imported
+            then = f"mv saved.jsonl {path}"
         super().__init__(
             f"{path} {what}, so {collection} is closed to writing and keeps what it had; save that (tstore "
             f"export {collection} -o saved.jsonl), move {'the file' if regular else 'what is there'} away or restore "
-            f"it (git checkout), then: tstore import saved.jsonl -c {collection} --on-conflict newer"
+            f"it (git checkout), then: {then}"
         )
         self.collection = collection
         self.path = path
@@ -457,7 +460,8 @@ class StoreVersionError(TaskStoreError):
 
     def __init__(self, path: str, *, found: str, known: int) -> None:
         super().__init__(
-            f"{path} has format {found!r}, and this program knows formats up to {known}; upgrade taskstore-async"
+            f"{path} has format {found!r}, and this program knows formats up to {known}; upgrade taskstore-async, or "
+            f"restore .version (git checkout) if that is what is wrong"
         )
         self.path = path
         self.found = found

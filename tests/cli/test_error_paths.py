@@ -275,6 +275,21 @@ class TestBrokenJournal:
         assert tstore("create", "issues", "x=1").code == 0
         assert tstore("check").code == 0
 
+    def test_the_hint_helps_with_the_declarations_too(self, tstore: Tstore, folder: Path) -> None:
+        journal = folder / ".taskstore" / "_types.jsonl"
+        journal.write_text('{"id":"issues","updated_at":5,"fields":{"title":{"unique":true}}}\n')
+        before = tstore("indexes", "issues").out
+        journal.write_text("garbage\n")
+        told = tstore("init", "--records", "taskstore_async.records.tasks").err
+        export, move = re.findall(r"((?:tstore export|mv) [^);\n]*)", told)
+        assert tstore(*export.split()[1:]).code == 0
+        journal.unlink()
+        _, source, target = move.split()
+        (folder / source).rename(target)
+        assert "title" in before
+        assert tstore("indexes", "issues").out == before
+        assert tstore("init", "--records", "taskstore_async.records.tasks").code == 0
+
     @pytest.mark.parametrize("back", [b"", b'{"id":"a","title":"committed","updated_at":1}\n'], ids=["gone", "older"])
     @pytest.mark.parametrize("directory", [False, True])
     def test_what_doctor_advises_keeps_what_git_does_not_have(

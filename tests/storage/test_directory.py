@@ -85,7 +85,7 @@ class TestVersion:
     def test_refused(self, tmp_path: Path, text: str) -> None:
         directory = Directory.at(tmp_path, create=True)
         (directory.path / ".version").write_text(text)
-        with pytest.raises(StoreVersionError):
+        with pytest.raises(StoreVersionError, match=r"upgrade taskstore-async, or restore \.version"):
             Directory.at(tmp_path, create=False)
 
     @pytest.mark.parametrize("text", [None, "", "\n"])
