@@ -270,7 +270,7 @@ class Connections:
         """
         index = self.index
         alone = index is not None and index.memory is not None and index.memory.has_log_alone
-        if index is not None and (alone or (damaged and index.is_current)):
+        if index is not None and (alone or damaged):
             self._save(index)
         for connection in (self.index, self.reader):
             if connection is not None:

@@ -183,6 +183,16 @@ class TestLogAndSharedMemory:
         with open_store(tmp_path) as again:
             assert again.get(NAME, "waits") is not None
 
+    def test_a_read_is_first_to_notice_an_empty_file_in_place_of_the_index(self, tmp_path: Path) -> None:
+        with open_store(tmp_path) as store:
+            store.put(document("waits"))
+            (tmp_path / "empty").touch()
+            (tmp_path / "empty").replace(tmp_path / ".taskstore" / "store.db")
+            assert store.count(NAME) == 1
+        with open_store(tmp_path) as again:
+            assert again.get(NAME, "waits") is not None
+            assert_true(again)
+
     @pytest.mark.anyio
     async def test_it_does_not_stay_in_memory(self, tmp_path: Path) -> None:
         async with StateManager.open(tmp_path, sync=MANUAL) as manager:
