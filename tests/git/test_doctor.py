@@ -82,14 +82,16 @@ class TestStore:
         assert "tstore resolve" in one.advice
         hooked.journal.write_bytes(whole)
 
-    def test_those_of_the_declarations_go_as_it_says(self, hooked: Clone) -> None:
-        declared = b'{"id":"issues","updated_at":%d,"fields":{}}\n'
+    @pytest.mark.parametrize("later", [2, 1])
+    def test_those_of_the_declarations_go_as_it_says(self, hooked: Clone, later: int) -> None:
+        upper = b'{"id":"issues","updated_at":1,"fields":{}}\n'
+        lower = b'{"id":"issues","updated_at":%d,"fields":{"title":{"indexed":true}}}\n' % later
         types = hooked.journal.with_name("_types.jsonl")
-        types.write_bytes(b"<<<<<<< HEAD\n" + declared % 1 + b"=======\n" + declared % 2 + b">>>>>>> side\n")
+        types.write_bytes(b"<<<<<<< HEAD\n" + upper + b"=======\n" + lower + b">>>>>>> side\n")
         command = found(hooked)["conflict-markers"].advice.rpartition("tstore ")[2].split()
         with Store.open(hooked.home) as store:
             getattr(store, command[0])(command[1])
-        assert types.read_bytes() == declared % 2
+        assert types.read_bytes() == lower
         assert "conflict-markers" not in found(hooked)
 
     def test_what_only_looks_like_one_is_none(self, hooked: Clone) -> None:
