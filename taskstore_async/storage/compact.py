@@ -143,7 +143,12 @@ def _read(descriptor: int) -> _Content:
     if reader.markers:
         blocks = find_markers(b"".join(chunks(descriptor, 0, content.size))).blocks
         contests = (contest for block in blocks for contest in block.contests)
-        undecided = (one.id for one in contests if one.first.instant == one.second.instant)
+        undecided = (
+            one.id
+            for one in contests
+            if one.first.instant == one.second.instant
+            and content.kept[one.id].line.raw in {one.first.raw, one.second.raw}  # else a later line has decided
+        )
         content.contested = tuple(dict.fromkeys(undecided))
     return content
 

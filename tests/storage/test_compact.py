@@ -143,6 +143,13 @@ class TestQuarantine:
         (store.path / "things.jsonl").unlink()
         store.sync()
 
+    def test_a_choice_that_a_later_line_has_made_is_made(self, store: Store) -> None:
+        sides = (b'{"id":"a","n":1,"updated_at":5}\n', b"=======\n", b'{"id":"a","n":2,"updated_at":5}\n')
+        later = b'{"id":"a","n":3,"updated_at":6}\n'
+        write(store, "things", b"<<<<<<< HEAD\n", *sides, b">>>>>>> side\n", later, b">>>>>>> astray\n")
+        store.compact("things")
+        assert files_of(store)["things.jsonl"] == later
+
     def test_a_choice_is_left_to_a_person(self, store: Store) -> None:
         lines = (b'{"id":"a","n":1,"updated_at":5}\n', b'{"id":"a","n":2,"updated_at":5}\n')
         write(store, "things", b"<<<<<<< HEAD\n", lines[0], b"=======\n", lines[1], b">>>>>>> side\n")
